@@ -1,0 +1,59 @@
+# make demo   the whole pipeline on this machine, with a demo shop that fails by itself
+# make test   every test, on real Kafka, PostgreSQL and Chromium
+# make check  what CI runs: format, lint, types, import contracts, tests
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types contracts bench clean system-packages
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# One environment, two stages: the demo needs no developer's tools.
+$(BIN)/python:
+	@.ci/system-packages python
+	@echo "tracewatch: making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml | $(BIN)/python
+	@echo "tracewatch: installing packages into $(VENV) (once, about two minutes)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.runtime
+	@echo "tracewatch: installing the developer's tools"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[all,dev]'
+	@touch $@
+
+system-packages:
+	@.ci/system-packages tests
+
+demo: $(VENV)/.runtime
+	@$(BIN)/python -m quickstart demo $(ARGS)
+
+test: $(VENV)/.dev system-packages
+	$(BIN)/python -m pytest $(ARGS)
+
+check: format lint types contracts test
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev system-packages
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist run .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What it costs: a bound and ours, in one run."""

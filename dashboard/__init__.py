@@ -1,0 +1,1 @@
+"""History is seen: queries become figures, figures become pages."""

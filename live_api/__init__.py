@@ -1,0 +1,1 @@
+"""Alerts are pushed, history is served."""

@@ -1,0 +1,1 @@
+"""The schema of the history: plain SQL in order, and a runner."""

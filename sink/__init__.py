@@ -1,0 +1,1 @@
+"""History is kept: what the stream says goes to Postgres, nothing twice and nothing lost."""

@@ -1,0 +1,1 @@
+"""Traces are understood: spans are routed, assembled and judged while they happen."""

@@ -1,0 +1,79 @@
+"""Settings that several rooms share, and the one way in which every room reads its own.
+
+A room declares a pydantic-settings class with the prefix ``TRACEWATCH_<ROOM>_`` and calls ``read`` once, at
+its start; values are passed down from there. A wrong value stops the start and names the variable.
+"""
+
+import ssl
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tracecore.errors import InvalidSetting
+from tracecore.topics import Topics
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def read(settings: type[SettingsT]) -> SettingsT:
+    """Read ``settings`` from the environment; raises ``InvalidSetting`` for the first wrong variable."""
+    try:
+        return settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        variable = f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+        raise InvalidSetting(variable, first["msg"]) from None
+
+
+class KafkaSettings(BaseSettings):
+    """Where Kafka is and how to reach it; the same for every room."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACEWATCH_KAFKA_", frozen=True)
+
+    bootstrap_servers: str = Field("localhost:9092", description="Kafka brokers, host:port, comma-separated.")
+    topic_prefix: str = Field("tracewatch.", description="What every topic of ours begins with.")
+    otlp_topic: str = Field("otlp_spans", description="The topic that the OpenTelemetry Collector's exporter writes.")
+    partitions: int = Field(8, ge=1, le=1024, description="Partitions of the topics that we create.")
+    replication_factor: int = Field(1, ge=1, le=10, description="Replicas of the topics that we create.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How connections to Kafka are secured."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="SASL mechanism, where the protocol is SASL_*."
+    )
+    sasl_username: str | None = Field(None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_cafile: str | None = Field(None, description="File of the certificate authority; the system's, if unset.")
+
+    @property
+    def topics(self) -> Topics:
+        """The names of all topics under this prefix."""
+        return Topics(self.topic_prefix, self.otlp_topic)
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments that aiokafka's consumer, producer and admin client share."""
+        options: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "security_protocol": self.security_protocol,
+        }
+        if self.security_protocol.startswith("SASL_"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.get_secret_value() if self.sasl_password else None,
+            }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_cafile)
+        return options
+
+
+class DatabaseSettings(BaseSettings):
+    """Where PostgreSQL is; what the URL leaves out, libpq's own variables (PGHOST, PGPASSWORD, ...) supply."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACEWATCH_DATABASE_", frozen=True)
+
+    url: SecretStr = Field(
+        SecretStr("postgresql://localhost:5432/tracewatch"), description="PostgreSQL connection URL."
+    )

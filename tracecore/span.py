@@ -1,0 +1,78 @@
+"""A span as the pipeline holds it: the few decoded fields that every step needs, beside the bytes as they came."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+#: Counts are held in thousandths of a span: integers add up in any order to the same sum, floats do not,
+#: and a sampled span stands for a fraction's reciprocal of spans (10 % sampled: 10 000 thousandths).
+ONE_SPAN_MILLI = 1000
+
+
+class SpanKind(IntEnum):
+    """OTLP's span kinds."""
+
+    UNSPECIFIED = 0
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+    PRODUCER = 4
+    CONSUMER = 5
+
+
+class StatusCode(IntEnum):
+    """OTLP's status codes."""
+
+    UNSET = 0
+    OK = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Who made spans: OTLP's Resource message as it came, and what was read from it."""
+
+    raw: bytes
+    schema_url: str
+    service: str
+    #: Whose clock it is: host.id, host.name, container or instance id; the service's name where none is told.
+    host: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which library made spans: OTLP's InstrumentationScope message as it came."""
+
+    raw: bytes
+    schema_url: str
+
+
+class Span(NamedTuple):
+    """One span. A tuple, because a worker makes hundreds of thousands a second: half a frozen dataclass's cost.
+
+    ``trace_id`` 16 bytes and ``span_id`` 8 bytes, neither zero; ``parent_span_id`` 8 bytes, or empty for a root.
+    ``start_ns`` and ``end_ns`` Unix time as sent: end may lie before start. ``raw`` is OTLP's Span message.
+    """
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    name: str
+    kind: int
+    start_ns: int
+    end_ns: int
+    status: int
+    count_milli: int
+    resource: Resource
+    scope: Scope
+    raw: bytes
+
+    @property
+    def service(self) -> str:
+        """``service.name`` of the resource."""
+        return self.resource.service
+
+    @property
+    def is_error(self) -> bool:
+        """True if the status code is Error."""
+        return self.status == StatusCode.ERROR

@@ -1,0 +1,80 @@
+"""Topics: the contracts between rooms. What each carries, how it is keyed, how long it is kept."""
+
+from dataclasses import dataclass
+
+DAY_MS = 24 * 3600 * 1000
+
+#: A record stays under this; a larger thing travels in parts. Kafka's own default limit is 1 MiB.
+MAX_RECORD_BYTES = 1_000_000
+
+#: Header of every record that a replay made, and of all that is derived from it: the id of that replay.
+REPLAY_HEADER = "tracewatch-replay"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """How a topic is created. ``partitioned`` topics have the deployment's partition count, others one."""
+
+    name: str
+    partitioned: bool
+    config: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The names of all topics; ``prefix`` separates deployments that share a Kafka."""
+
+    prefix: str = "tracewatch."
+    otlp_spans: str = "otlp_spans"
+
+    @property
+    def spans(self) -> str:
+        """OTLP protobuf, all spans of one partition a record. Partition: ``partition_of(trace id)``. Broker's time."""
+        return f"{self.prefix}spans"
+
+    @property
+    def replay(self) -> str:
+        """As ``spans``, with the original arrival as the record time and the replay id in a header."""
+        return f"{self.prefix}replay"
+
+    @property
+    def traces(self) -> str:
+        """``wire.encode_trace``: a revision of a closed trace, in parts where it is large. Key: trace id in hex."""
+        return f"{self.prefix}traces"
+
+    @property
+    def windows(self) -> str:
+        """``wire.encode_window``: statistics of ten seconds. Key: service and operation, or caller and callee."""
+        return f"{self.prefix}windows"
+
+    @property
+    def findings(self) -> str:
+        """``wire.encode_finding``: something a detector saw. Key: the service it blames."""
+        return f"{self.prefix}findings"
+
+    @property
+    def alerts(self) -> str:
+        """``wire.encode_alert``: an alert begins, repeats or ends. Key: fingerprint. One partition: one order."""
+        return f"{self.prefix}alerts"
+
+    @property
+    def dead_letters(self) -> str:
+        """What could not be read, byte for byte, with its origin and the reason in headers."""
+        return f"{self.prefix}dead_letters"
+
+    def specs(self) -> tuple[TopicSpec, ...]:
+        """Every topic, as it is to be created."""
+        day, week, month = (("retention.ms", str(days * DAY_MS)) for days in (1, 7, 30))
+        arrival = ("message.timestamp.type", "LogAppendTime")
+        # An original arrival may be weeks old, or an odd clock's: Kafka is not to judge it.
+        original = ("message.timestamp.before.max.ms", str(2**63 - 1))
+        return (
+            TopicSpec(self.otlp_spans, True, (day, arrival)),
+            TopicSpec(self.spans, True, (week, arrival)),
+            TopicSpec(self.replay, True, (day, original)),
+            TopicSpec(self.traces, True, (week,)),
+            TopicSpec(self.windows, True, (week,)),
+            TopicSpec(self.findings, True, (week,)),
+            TopicSpec(self.alerts, False, (month,)),
+            TopicSpec(self.dead_letters, False, (month,)),
+        )
