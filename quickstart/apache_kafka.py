@@ -46,6 +46,9 @@ transaction.state.log.num.partitions=4
 # A group of a test should not wait three seconds for members that never come.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+# A crashed node may come back under its id once its old session is over; nine seconds is Kafka's own.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 log.cleaner.dedupe.buffer.size=4194304
 """
 
