@@ -10,18 +10,18 @@ import subprocess
 import tempfile
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 from uuid import uuid4
 
 from quickstart.errors import NotAvailable, QuickstartError
 from quickstart.kafka_protocol import broker_answers
 from quickstart.process import ManagedProcess, free_port
+from quickstart.service import Service
 
 # As in the pom beside this file.
 VERSION: Final = "4.1.1"
 POM: Final = Path(__file__).with_name("apache_kafka.pom.xml")
 MINIMUM_JAVA: Final = 17
-READY_TIMEOUT_S: Final = 90.0
 FETCH_TIMEOUT_S: Final = 600.0
 # One node of tests and demos; Kafka's own default is 1 GiB.
 HEAP_MB: Final = 384
@@ -53,11 +53,12 @@ log.cleaner.dedupe.buffer.size=4194304
 """
 
 
-class ApacheKafka:
+class ApacheKafka(Service):
     """One Apache Kafka node, broker and controller, on 127.0.0.1."""
 
     kind: Final = "apache"
-    title: Final = "Apache Kafka (one node, KRaft)"
+    title = "Apache Kafka (one node, KRaft)"
+    ready_timeout_s = 90.0
 
     def __init__(
         self,
@@ -101,31 +102,18 @@ class ApacheKafka:
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> Self:
-        """Start, or start again on the same port and data; returns when it answers. Raises ProcessFailed."""
+    def prepare(self) -> None:
+        """Format the log directory, once: a node that starts again finds its data."""
         if not (self._home / "log").exists():
             self._format()
-        self.process.start().wait_until(lambda: broker_answers(self.port), timeout_s=READY_TIMEOUT_S)
-        return self
 
-    def kill(self) -> None:
-        """Crash it (SIGKILL); `start` brings it back with what it had written."""
-        self.process.kill()
-
-    def stop(self) -> None:
-        """Shut it down in order; `start` brings it back."""
-        self.process.stop(grace_s=15.0)
+    def is_ready(self) -> bool:
+        return broker_answers(self.port)
 
     def close(self) -> None:
         """End it at once and delete its data."""
         self.process.kill()
         shutil.rmtree(self._home, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _format(self) -> None:
         outcome = subprocess.run(
@@ -140,7 +128,7 @@ class ApacheKafka:
             ],
             capture_output=True,
             text=True,
-            timeout=READY_TIMEOUT_S,
+            timeout=self.ready_timeout_s,
             check=False,
         )
         if outcome.returncode != 0:

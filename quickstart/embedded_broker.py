@@ -5,23 +5,23 @@ time, transactions, surviving a restart) is listed in docs/operating.md; for tho
 """
 
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from quickstart.errors import NotAvailable
 from quickstart.kafka_protocol import broker_answers
 from quickstart.process import ManagedProcess, free_port
+from quickstart.service import Service
 
-READY_TIMEOUT_S: Final = 20.0
 
-
-class EmbeddedBroker:
+class EmbeddedBroker(Service):
     """A Tansu broker on 127.0.0.1; what it holds is gone when it stops."""
 
     kind: Final = "embedded"
-    title: Final = "embedded broker (Tansu, in memory)"
+    title = "embedded broker (Tansu, in memory)"
+    ready_timeout_s = 20.0
 
     def __init__(self, *, log_path: Path, port: int | None = None) -> None:
-        """``port`` None takes a free one."""
+        """``port`` None takes a free one. Raises NotAvailable without the wheel."""
         self.port = port or free_port()
         url = f"tcp://127.0.0.1:{self.port}"
         self.process = ManagedProcess(
@@ -34,27 +34,15 @@ class EmbeddedBroker:
                 "--storage-engine=memory://tansu/",
             ],
             log_path=log_path,
-            # The wheel's default is a line a request.
-            env={"RUST_LOG": "warn"},
+            env={"RUST_LOG": "warn"},  # the wheel's default is a line a request
         )
 
     @property
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self) -> Self:
-        """Start, and return when it answers; raises ProcessFailed."""
-        self.process.start().wait_until(lambda: broker_answers(self.port), timeout_s=READY_TIMEOUT_S)
-        return self
-
-    def stop(self) -> None:
-        self.process.stop(grace_s=3.0)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def is_ready(self) -> bool:
+        return broker_answers(self.port)
 
 
 def _tansu_binary() -> str:

@@ -13,14 +13,14 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import psycopg
 
 from quickstart.errors import NotAvailable, QuickstartError
 from quickstart.process import ManagedProcess, free_port
+from quickstart.service import Service
 
-READY_TIMEOUT_S: Final = 30.0
 USER: Final = "tracewatch"
 DATABASE: Final = "tracewatch"
 # Tried in this order when we are root.
@@ -38,11 +38,12 @@ _SETTINGS: Final = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Service):
     """A PostgreSQL server on 127.0.0.1 with one superuser and one empty database."""
 
     kind: Final = "embedded"
-    title: Final = "embedded PostgreSQL 18"
+    title = "embedded PostgreSQL 18"
+    ready_timeout_s = 30.0
 
     def __init__(self, *, log_path: Path, port: int | None = None) -> None:
         """``port`` None takes a free one. Raises NotAvailable without the wheel or an account to run as."""
@@ -77,34 +78,25 @@ class EmbeddedPostgres:
     def url_of(self, database: str) -> str:
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> Self:
-        """Start, or start again on the same port and data; returns when it answers. Raises ProcessFailed."""
-        is_new = not self._data.exists()
-        if is_new:
+    def prepare(self) -> None:
+        """Make the data directory, once: a server that starts again finds its data."""
+        if not self._data.exists():
             self._initialize()
-        self.process.start().wait_until(self._answers, timeout_s=READY_TIMEOUT_S)
-        if is_new:
-            self._create_database()
-        return self
 
-    def kill(self) -> None:
-        """Crash it (SIGKILL); `start` brings it back with what it had committed."""
-        self.process.kill()
-
-    def stop(self) -> None:
-        """Shut it down in order; `start` brings it back."""
-        self.process.stop(grace_s=10.0)
+    def is_ready(self) -> bool:
+        """Whether it answers; the first time it does, our database is created."""
+        try:
+            with psycopg.connect(self.url_of("postgres"), connect_timeout=2, autocommit=True) as connection:
+                if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+                    connection.execute(f"CREATE DATABASE {DATABASE}")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def close(self) -> None:
         """End it and delete its data."""
         self.process.stop(grace_s=3.0)
         shutil.rmtree(self._home, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _initialize(self) -> None:
         password_file = self._home / "password"
@@ -130,17 +122,6 @@ class EmbeddedPostgres:
         password_file.unlink()
         if outcome.returncode != 0:
             raise QuickstartError(f"PostgreSQL could not make its data directory:\n{outcome.stdout}{outcome.stderr}")
-
-    def _answers(self) -> bool:
-        try:
-            psycopg.connect(self.url_of("postgres"), connect_timeout=2).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def _create_database(self) -> None:
-        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def _reachable_binaries(self) -> Path:
         # Found, not imported: its own Python layer, which we do not use, warns and takes locks as it loads.
