@@ -1,6 +1,7 @@
-"""Where detection meets the span agent: what it calls with spans as they arrive, and with traces as they close.
+"""Where detection meets the span agent: what it calls with spans as they arrive, with traces as
+they close, and with windows as they close.
 
-Both run inside the agent's loop: they must not block, and take ``arrival_ns`` for a clock. A partition that is read
+They run inside the agent's loop: they must not block, and take ``arrival_ns`` for a clock. A partition that is read
 again (after a crash, or a rebalance) shows the same spans again; findings must come out with the same ids.
 """
 
@@ -10,6 +11,7 @@ from typing import Protocol
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
 from tracecore.span import Span
+from tracecore.window import Window
 
 
 class SpanHook(Protocol):
@@ -28,4 +30,19 @@ class TraceHook(Protocol):
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """Findings in one revision of a trace; a further revision (``revision > 1``) holds all of its spans again."""
+        ...
+
+
+class WindowHook(Protocol):
+    """Judges what a partition saw in ten seconds. Its heartbeat, too: silence is only seen by one who is called."""
+
+    def on_windows(
+        self, windows: Sequence[Window], closed_until_ns: int, arrival_ns: int, partition: int, partitions: int
+    ) -> list[bytes]:
+        """Records for the findings topic; called as source ``partition`` closes a window, even one without spans.
+
+        ``windows`` are all of the partition's windows that closed now. No further window of it that is on time ends
+        at or before ``closed_until_ns``. ``arrival_ns`` is the partition's watermark, ``partitions`` the source
+        topic's count.
+        """
         ...

@@ -49,7 +49,10 @@ class Topics:
 
     @property
     def findings(self) -> str:
-        """``wire.encode_finding``: something a detector saw. Key: the service it blames."""
+        """``wire.encode_finding``: something a detector saw, key: the service it blames; and rounds of windows.
+
+        One partition: all that alerting rests on stands in one order, so alerts follow from it alone.
+        """
         return f"{self.prefix}findings"
 
     @property
@@ -74,7 +77,7 @@ class Topics:
             TopicSpec(self.replay, True, (day, original)),
             TopicSpec(self.traces, True, (week,)),
             TopicSpec(self.windows, True, (week,)),
-            TopicSpec(self.findings, True, (week,)),
+            TopicSpec(self.findings, False, (week,)),
             TopicSpec(self.alerts, False, (month,)),
             TopicSpec(self.dead_letters, False, (month,)),
         )
