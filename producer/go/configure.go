@@ -62,6 +62,13 @@ func Configure(ctx context.Context, options Options) (func(context.Context) erro
 	return shutdown, nil
 }
 
+// configured tells if Configure was called.
+func configured() bool {
+	configuring.Lock()
+	defer configuring.Unlock()
+	return shutdown != nil
+}
+
 // Delivered returns what became of the spans of this process.
 func Delivered() *Counters { return &counters }
 
@@ -84,17 +91,15 @@ func newProvider(ctx context.Context, options Options, counters *Counters) (*sdk
 	}
 	providerOptions := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(described),
+		sdktrace.WithIDGenerator(idGenerator{}),
 	}
-	spans := sdktrace.SpanProcessor(newProcessor(exporter, delivered, producer, counters))
+	spans := newProcessor(exporter, delivered, producer, counters)
 	if options.Sampling != nil {
 		sampler, err := newSampler(*options.Sampling)
 		if err != nil {
 			return nil, err
 		}
 		providerOptions = append(providerOptions, sdktrace.WithSampler(sampler))
-		if options.Sampling.AlwaysErrors {
-			spans = newErrorRescue(spans)
-		}
 	}
 	return sdktrace.NewTracerProvider(append(providerOptions, sdktrace.WithSpanProcessor(spans))...), nil
 }

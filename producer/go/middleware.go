@@ -1,7 +1,9 @@
 package tracewatch
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"slices"
@@ -28,7 +30,7 @@ const otherMethod = "_OTHER"
 // TracingMiddleware makes a server span of every request, by OpenTelemetry's semantic conventions for HTTP:
 // named after the route, 5xx is an error and 4xx is not, a panic is recorded and raised again.
 type TracingMiddleware struct {
-	// ServiceName is the resource's service.name where Configure gave none; else it is left alone.
+	// ServiceName sets OpenTelemetry up under this name if Configure was not called before Trace.
 	ServiceName string
 	// RouteOf tells the route template of a served request, where the router does not set http.Request.Pattern
 	// (net/http and chi do). For gorilla/mux: gorilla.Route of this module.
@@ -39,6 +41,11 @@ type TracingMiddleware struct {
 
 // Trace wraps a handler; its form is what net/http, chi and gorilla expect of a middleware.
 func (m TracingMiddleware) Trace(next http.Handler) http.Handler {
+	if m.ServiceName != "" && !configured() {
+		if _, err := Configure(context.Background(), Options{ServiceName: m.ServiceName}); err != nil {
+			slog.Error("tracewatch: this service is not traced", "error", err)
+		}
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if slices.Contains(m.ExcludedPaths, r.URL.Path) {
 			next.ServeHTTP(w, r)
@@ -53,9 +60,6 @@ func (m TracingMiddleware) serve(next http.Handler, w http.ResponseWriter, r *ht
 	method := knownMethod(r.Method)
 	ctx, span := otel.Tracer(instrumentationName).Start(ctx, nameOf(method, ""),
 		trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(requestAttributes(r, method)...))
-	if m.ServiceName != "" && !configured() {
-		span.SetAttributes(semconv.ServiceName(m.ServiceName))
-	}
 	r = r.WithContext(ctx)
 
 	status := http.StatusOK

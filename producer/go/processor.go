@@ -31,8 +31,8 @@ type processor struct {
 	exporter sdktrace.SpanExporter
 	// delivered waits until the receiver has what was exported; nil where ExportSpans itself waits.
 	delivered func(context.Context) error
-	settings producerSettings
-	counters *Counters
+	settings  producerSettings
+	counters  *Counters
 
 	mu      sync.Mutex
 	queue   []sdktrace.ReadOnlySpan

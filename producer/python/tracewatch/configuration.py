@@ -11,13 +11,15 @@ from typing import NamedTuple
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import AttributeValue
 
 from tracewatch.exporter import KafkaSpanExporter, KafkaSpanProcessor
 from tracewatch.ids import NamedTraceIdGenerator
+from tracewatch.kept_errors import KeptErrors
 from tracewatch.propagation import TracewatchPropagator
+from tracewatch.sampling import ErrorsToo, sampler_from_environment
 from tracewatch.settings import ProducerSettings
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def configure(
     *,
     resource_attributes: Mapping[str, AttributeValue] | None = None,
     sampler: Sampler | None = None,
+    keep_errors: bool = False,
     settings: ProducerSettings | None = None,
     span_processors: tuple[SpanProcessor, ...] = (),
 ) -> TracerProvider:
@@ -50,7 +53,9 @@ def configure(
 
     ``service_name`` comes before OTEL_SERVICE_NAME, ``resource_attributes`` before
     OTEL_RESOURCE_ATTRIBUTES, ``sampler`` before OTEL_TRACES_SAMPLER; the span limits
-    are OpenTelemetry's. ``settings`` defaults to the TRACEWATCH_* environment.
+    are OpenTelemetry's. ``keep_errors`` exports the local part of traces that the
+    sampler passed over if their local root ends in an error. ``settings`` defaults
+    to the TRACEWATCH_* environment.
     ``span_processors`` see every span before it is queued. If a TracerProvider is
     already set (by opentelemetry-instrument, or by the service itself), it stays
     and gets our exporter.
@@ -63,7 +68,23 @@ def configure(
     global _pipeline
     with _lock:
         if _pipeline is None:
-            _pipeline = _made(service_name, resource_attributes or {}, sampler, settings, span_processors)
+            span_exporter = KafkaSpanExporter(settings)
+            processors = (*span_processors, KafkaSpanProcessor(span_exporter))
+            if keep_errors:
+                processors = (*processors, KeptErrors(span_exporter))
+            existing = trace.get_tracer_provider()
+            if isinstance(existing, TracerProvider):
+                for processor in processors:
+                    existing.add_span_processor(processor)
+                _pipeline = _Pipeline(None, None, span_exporter, {})
+            else:
+                attributes = dict(resource_attributes or {})
+                if service_name:
+                    attributes[SERVICE_NAME] = service_name
+                sampler = sampler or sampler_from_environment()
+                if keep_errors:
+                    sampler = ErrorsToo(sampler or DEFAULT_ON)
+                _pipeline = _made(attributes, sampler, span_exporter, processors)
             if not os.environ.get("OTEL_PROPAGATORS"):
                 propagate.set_global_textmap(TracewatchPropagator())
             _flush_on_sigterm()
@@ -105,25 +126,14 @@ def flush(timeout_s: float = 5.0) -> bool:
 
 
 def _made(
-    service_name: str | None,
-    resource_attributes: Mapping[str, AttributeValue],
+    attributes: Mapping[str, AttributeValue],
     sampler: Sampler | None,
-    settings: ProducerSettings | None,
+    span_exporter: KafkaSpanExporter,
     span_processors: tuple[SpanProcessor, ...],
 ) -> _Pipeline:
-    span_exporter = KafkaSpanExporter(settings)
-    ours = (*span_processors, KafkaSpanProcessor(span_exporter))
-    existing = trace.get_tracer_provider()
-    if isinstance(existing, TracerProvider):
-        for processor in ours:
-            existing.add_span_processor(processor)
-        return _Pipeline(None, None, span_exporter, {})
-    processors = SynchronousMultiSpanProcessor()
-    for processor in ours:
+    processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
+    for processor in span_processors:
         processors.add_span_processor(processor)
-    attributes = dict(resource_attributes)
-    if service_name:
-        attributes[SERVICE_NAME] = service_name
     provider = TracerProvider(
         sampler=sampler,
         resource=Resource.create(attributes),

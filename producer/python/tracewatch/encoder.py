@@ -103,17 +103,17 @@ class SpanEncoder:
         if attributes:
             parts.append(self._attributes(_SPAN_ATTRIBUTES, attributes, max_text_length))
         if span.dropped_attributes:
-            parts.append(b"\x50" + _varint(span.dropped_attributes))
+            parts.append(b"\x50" + varint(span.dropped_attributes))
         if span._events:
             for event in span.events:
                 parts.append(b"\x5a" + delimited(self._event(event, max_text_length)))
             if span.dropped_events:
-                parts.append(b"\x60" + _varint(span.dropped_events))
+                parts.append(b"\x60" + varint(span.dropped_events))
         if span._links:
             for link in span.links:
                 parts.append(b"\x6a" + delimited(self._link(link, max_text_length)))
             if span.dropped_links:
-                parts.append(b"\x70" + _varint(span.dropped_links))
+                parts.append(b"\x70" + varint(span.dropped_links))
         status = span.status
         if status.status_code.value:
             message = status.description
@@ -125,7 +125,7 @@ class SpanEncoder:
     def _event(self, event: Event, max_text_length: int | None) -> bytes:
         body = b"\x09" + _fixed64(event.timestamp) + b"\x12" + _text(event.name)
         body += self._attributes(_EVENT_ATTRIBUTES, event.attributes, max_text_length)
-        return body + (b"\x20" + _varint(event.dropped_attributes) if event.dropped_attributes else b"")
+        return body + (b"\x20" + varint(event.dropped_attributes) if event.dropped_attributes else b"")
 
     def _link(self, link: Link, max_text_length: int | None) -> bytes:
         context: SpanContext = link.context
@@ -134,7 +134,7 @@ class SpanEncoder:
             body += b"\x1a" + _text(context.trace_state.to_header())
         body += self._attributes(_LINK_ATTRIBUTES, link.attributes, max_text_length)
         if link.dropped_attributes:
-            body += b"\x28" + _varint(link.dropped_attributes)
+            body += b"\x28" + varint(link.dropped_attributes)
         return body + b"\x35" + _flags(context.trace_flags | _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0))
 
     def _attributes(self, tag: bytes, attributes: Mapping[str, object] | None, max_text_length: int | None) -> bytes:
@@ -167,10 +167,11 @@ def delimited(body: bytes) -> bytes:
     size = len(body)
     if size < 0x80:
         return bytes((size,)) + body
-    return _varint(size) + body
+    return varint(size) + body
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Protobuf's variable-length form of a number from 0."""
     if number < 0x80:
         return bytes((number,))
     if number < 0x4000:
@@ -202,7 +203,7 @@ def _any_value(value: object) -> bytes:
         return b"\x10\x01" if value else b"\x10\x00"
     if isinstance(value, int):
         if _INT64_MIN <= value <= _INT64_MAX:
-            return b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
+            return b"\x18" + varint(value & 0xFFFFFFFFFFFFFFFF)
         # OTLP has no wider integer: its digits say more than a dropped attribute.
         return b"\x0a" + _text(hex(value) if value.bit_length() > 4096 else str(value))
     if isinstance(value, float):

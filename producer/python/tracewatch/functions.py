@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -106,7 +106,7 @@ def _traced(
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
-        def traced_generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def traced_generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             span = start()
             try:
                 return (yield from _Stepped(function(*args, **kwargs), span))

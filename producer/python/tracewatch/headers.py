@@ -90,9 +90,8 @@ def parse_tracestate(values: Sequence[str]) -> TraceState | None:
             key, _, text = member.partition("=")
             if not (_TRACESTATE_KEY.fullmatch(key) and _TRACESTATE_VALUE.fullmatch(text)):
                 return None
-            if key in members:
-                return None
-            members[key] = text
+            # Of a repeated key the first counts: the list begins with the latest hop.
+            members.setdefault(key, text)
     if len(members) > _MAX_TRACESTATE_MEMBERS:
         return None
     return HeaderTraceState.of(members) if members else None

@@ -65,17 +65,18 @@ class ProducerSettings:
         """Read ``TRACEWATCH_KAFKA_*`` and ``TRACEWATCH_PRODUCER_*``. Raises InvalidSetting."""
         return cls(
             kafka=KafkaSettings.from_environment(environ),
-            topic=_spans_topic(environ),
-            linger_ms=_whole_number(environ, "TRACEWATCH_PRODUCER_LINGER_MS", 200),
-            early_flush_interval_ms=_whole_number(environ, "TRACEWATCH_PRODUCER_EARLY_FLUSH_INTERVAL_MS", 50),
-            max_queue_spans=_whole_number(environ, "TRACEWATCH_PRODUCER_MAX_QUEUE_SPANS", 8192),
-            max_pending_bytes=_whole_number(environ, "TRACEWATCH_PRODUCER_MAX_PENDING_BYTES", 32 * 1024 * 1024),
-            flush_timeout_s=float(_whole_number(environ, "TRACEWATCH_PRODUCER_FLUSH_TIMEOUT_S", 5)),
+            topic=spans_topic(environ),
+            linger_ms=whole_number(environ, "TRACEWATCH_PRODUCER_LINGER_MS", 200),
+            early_flush_interval_ms=whole_number(environ, "TRACEWATCH_PRODUCER_EARLY_FLUSH_INTERVAL_MS", 50),
+            max_queue_spans=whole_number(environ, "TRACEWATCH_PRODUCER_MAX_QUEUE_SPANS", 8192),
+            max_pending_bytes=whole_number(environ, "TRACEWATCH_PRODUCER_MAX_PENDING_BYTES", 32 * 1024 * 1024),
+            flush_timeout_s=float(whole_number(environ, "TRACEWATCH_PRODUCER_FLUSH_TIMEOUT_S", 5)),
             compression=_choice(environ, "TRACEWATCH_PRODUCER_COMPRESSION", _COMPRESSIONS, "none"),
         )
 
 
-def _spans_topic(environ: Mapping[str, str]) -> str:
+def spans_topic(environ: Mapping[str, str]) -> str:
+    """The topic that spans go to."""
     # The prefix is the pipeline's setting too: one variable moves a whole deployment to its own topics.
     prefix = environ.get("TRACEWATCH_KAFKA_TOPIC_PREFIX")
     return environ.get("TRACEWATCH_KAFKA_SPANS_TOPIC") or (f"{prefix}spans" if prefix else SPANS_TOPIC)
@@ -88,7 +89,8 @@ def _choice(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], def
     return value
 
 
-def _whole_number(environ: Mapping[str, str], name: str, default: int) -> int:
+def whole_number(environ: Mapping[str, str], name: str, default: int) -> int:
+    """A number above 0. Raises InvalidSetting for anything else but an absent or empty variable."""
     text = environ.get(name)
     if not text:
         return default

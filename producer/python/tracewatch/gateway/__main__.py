@@ -1,0 +1,42 @@
+"""``python -m tracewatch.gateway``: serve until SIGTERM. Settings: TRACEWATCH_GATEWAY_*, TRACEWATCH_KAFKA_*."""
+
+import logging
+import signal
+import sys
+
+from tracewatch.errors import InvalidSetting, MissingPackage
+
+try:
+    import uvicorn
+    from prometheus_client import disable_created_metrics
+
+    from tracewatch.gateway.app import gateway
+except ImportError as error:
+    raise SystemExit(str(MissingPackage(error.name or "starlette", "gateway"))) from error
+from tracewatch.gateway.settings import GatewaySettings
+
+_GRACE_S = 10
+
+
+def main() -> None:
+    """Serve; exit status 2 for a wrong setting."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = GatewaySettings.from_environment()
+    except InvalidSetting as error:
+        sys.exit(f"tracewatch.gateway: {error}")
+    disable_created_metrics()
+    # uvicorn raises the signal again after a graceful end: an asked-for end is a success.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.run(
+        gateway(settings),
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+if __name__ == "__main__":
+    main()
