@@ -19,6 +19,7 @@ class EmbeddedBroker(Service):
     kind: Final = "embedded"
     title = "embedded broker (Tansu, in memory)"
     ready_timeout_s = 20.0
+    survives_restart = False
 
     def __init__(self, *, log_path: Path, port: int | None = None) -> None:
         """``port`` None takes a free one. Raises NotAvailable without the wheel."""

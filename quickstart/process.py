@@ -94,14 +94,18 @@ class ManagedProcess:
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             self.raise_if_ended()
-            if time.monotonic() > deadline:
-                raise ProcessFailed(self.name, f"was not ready within {timeout_s:g} s", self.log_path, self.log_tail())
+            self.raise_if_late(deadline)
             time.sleep(POLL_INTERVAL_S)
 
     def raise_if_ended(self) -> None:
         """Raises ProcessFailed, with the end of the log, when the process is no more."""
         if self.returncode is not None:
             raise ProcessFailed(self.name, _ending(self.returncode), self.log_path, self.log_tail())
+
+    def raise_if_late(self, deadline_s: float) -> None:
+        """Raises ProcessFailed, with the end of the log, after ``deadline_s`` of the monotonic clock."""
+        if time.monotonic() > deadline_s:
+            raise ProcessFailed(self.name, "was not ready in time", self.log_path, self.log_tail())
 
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
         """The last lines it wrote since it was last started."""

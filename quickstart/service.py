@@ -17,6 +17,8 @@ class Service(ABC):
     title: str
     #: How long it may take from its start until it is ready.
     ready_timeout_s: float
+    #: Whether those who use it can go on when it comes back: False if what it held is gone.
+    survives_restart: bool = True
     process: ManagedProcess
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare

@@ -1,0 +1,84 @@
+"""Services started together, watched while they run, and ended together."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from quickstart.errors import ProcessFailed, QuickstartError
+from quickstart.service import Service
+
+POLL_INTERVAL_S: Final = 0.1
+RESTART_AFTER_S: Final = 1.0
+MAX_RESTARTS: Final = 3
+
+
+class Reporter(Protocol):
+    """Who is told what happens."""
+
+    def starting(self, title: str) -> None: ...
+    def ready(self, title: str, after_s: float) -> None: ...
+    def died(self, failure: ProcessFailed, *, restarting: bool) -> None: ...
+
+
+class Supervisor:
+    """Starts services in groups, brings back those that die, and ends all, the last started first."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._groups: list[Sequence[Service]] = []
+
+    async def start(self, *group: Service) -> None:
+        """Start a group together; returns when all are ready. Raises ProcessFailed of the first that fails."""
+        self._groups.append(group)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for service in group:
+                    tasks.create_task(self._started(service))
+        except* QuickstartError as failures:
+            raise failures.exceptions[0] from None
+
+    async def watch(self) -> None:
+        """Until cancelled: report every service that dies, and start it again, three times at most.
+
+        Raises ProcessFailed when one is given up, or cannot be replaced because what it held is gone.
+        """
+        restarts: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            for service in (service for group in self._groups for service in group):
+                try:
+                    service.process.raise_if_ended()
+                except ProcessFailed as failure:
+                    may_restart = service.survives_restart and restarts[service.title] < MAX_RESTARTS
+                    self._reporter.died(failure, restarting=may_restart)
+                    if not may_restart:
+                        raise
+                    restarts[service.title] += 1
+                    await asyncio.sleep(RESTART_AFTER_S)
+                    await self._started(service)
+
+    async def close(self) -> None:
+        """End everything in order, group by group, the last started first."""
+        while self._groups:
+            group = self._groups[-1]
+            await asyncio.gather(*(asyncio.to_thread(service.close) for service in group))
+            self._groups.pop()
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for group in self._groups:
+            for service in group:
+                service.process.kill()
+
+    async def _started(self, service: Service) -> None:
+        self._reporter.starting(service.title)
+        begun_s = time.monotonic()
+        await asyncio.to_thread(service.prepare)
+        service.process.start()
+        while not await asyncio.to_thread(service.is_ready):
+            service.process.raise_if_ended()
+            service.process.raise_if_late(begun_s + service.ready_timeout_s)
+            await asyncio.sleep(POLL_INTERVAL_S)
+        self._reporter.ready(service.title, time.monotonic() - begun_s)
