@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts bench clean system-packages
+.PHONY: help demo test check format lint types contracts go bench clean system-packages
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -37,7 +37,12 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev system-packages
 	$(BIN)/python -m pytest $(ARGS)
 
-check: format lint types contracts test
+check: format lint types contracts go test
+
+# The Go producer, where Go is installed.
+go:
+	@if command -v go >/dev/null; then cd producer/go && test -z "$$(gofmt -l .)" && go vet ./... && go test -race ./...; \
+	else echo "tracewatch: no Go here: producer/go is not checked"; fi
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format --check .

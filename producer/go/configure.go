@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 
 	"go.opentelemetry.io/otel"
@@ -26,8 +28,11 @@ type Options struct {
 	Attributes map[string]string
 	// OTLPEndpoint, such as http://localhost:4318, sends spans there by OTLP/HTTP instead of to Kafka.
 	OTLPEndpoint string
-	// Sampling decides which traces are recorded; every one if nil, or as OTEL_TRACES_SAMPLER says.
-	Sampling *Sampling
+	// Sampler decides which traces are recorded: Ratio, RateLimited, PerRoute or OpenTelemetry's own. If nil, as
+	// OTEL_TRACES_SAMPLER says, by default every one.
+	Sampler sdktrace.Sampler
+	// KeepErrors exports the local part of traces that the sampler passed over if their local root ends in an error.
+	KeepErrors bool
 }
 
 var (
@@ -89,19 +94,53 @@ func newProvider(ctx context.Context, options Options, counters *Counters) (*sdk
 	if err != nil {
 		return nil, err
 	}
-	providerOptions := []sdktrace.TracerProviderOption{
-		sdktrace.WithResource(described),
-		sdktrace.WithIDGenerator(idGenerator{}),
+	next := newProcessor(exporter, delivered, producer, counters)
+	spans := sdktrace.SpanProcessor(next)
+	sampler, err := samplerOf(options)
+	if err != nil {
+		return nil, err
 	}
-	spans := newProcessor(exporter, delivered, producer, counters)
-	if options.Sampling != nil {
-		sampler, err := newSampler(*options.Sampling)
-		if err != nil {
-			return nil, err
+	if options.KeepErrors {
+		spans, sampler = newKeptErrors(next), errorsToo{sampler}
+	}
+	return sdktrace.NewTracerProvider(
+		sdktrace.WithResource(described), sdktrace.WithIDGenerator(idGenerator{}),
+		sdktrace.WithSampler(sampler), sdktrace.WithSpanProcessor(spans)), nil
+}
+
+// samplerOf takes OTEL_TRACES_SAMPLER's ratio samplers in their consistent form, so that counts can be weighted.
+func samplerOf(options Options) (sdktrace.Sampler, error) {
+	if options.Sampler != nil {
+		return options.Sampler, nil
+	}
+	name, err := choice("OTEL_TRACES_SAMPLER", "parentbased_always_on", "parentbased_always_off",
+		"parentbased_traceidratio", "always_on", "always_off", "traceidratio")
+	if err != nil {
+		return nil, err
+	}
+	root := ratioOf(1)
+	if strings.HasSuffix(name, "traceidratio") {
+		text := orDefault("OTEL_TRACES_SAMPLER_ARG", "1")
+		ratio, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(ratio >= 0 && ratio <= 1) {
+			return nil, &InvalidSettingError{"OTEL_TRACES_SAMPLER_ARG", text + " is not a number from 0 to 1"}
 		}
-		providerOptions = append(providerOptions, sdktrace.WithSampler(sampler))
+		root = ratioOf(ratio)
 	}
-	return sdktrace.NewTracerProvider(append(providerOptions, sdktrace.WithSpanProcessor(spans))...), nil
+	switch name {
+	case "traceidratio":
+		return root, nil
+	case "parentbased_traceidratio":
+		return sdktrace.ParentBased(root), nil
+	case "always_on":
+		return sdktrace.AlwaysSample(), nil
+	case "always_off":
+		return sdktrace.NeverSample(), nil
+	case "parentbased_always_off":
+		return sdktrace.ParentBased(sdktrace.NeverSample()), nil
+	default:
+		return sdktrace.ParentBased(sdktrace.AlwaysSample()), nil
+	}
 }
 
 func describe(ctx context.Context, options Options) (*resource.Resource, error) {

@@ -71,9 +71,13 @@ func (p *processor) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 
 // OnEnd queues a sampled span.
 func (p *processor) OnEnd(span sdktrace.ReadOnlySpan) {
-	if !span.SpanContext().IsSampled() {
-		return
+	if span.SpanContext().IsSampled() {
+		p.offer(span)
 	}
+}
+
+// offer queues a span, or drops and counts it.
+func (p *processor) offer(span sdktrace.ReadOnlySpan) {
 	parent := span.Parent()
 	urgent := !parent.IsValid() || parent.IsRemote() || span.Status().Code == codes.Error
 

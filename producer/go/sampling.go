@@ -2,6 +2,9 @@ package tracewatch
 
 import (
 	"fmt"
+	"math"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -10,94 +13,163 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Sampling says which traces are recorded. A span with a parent follows its parent's decision; these are for roots.
+// Head sampling: which traces are recorded, decided once, at their root, and said to everyone after.
 //
-// The decision is consistent by trace id, and its threshold is written to tracestate (`ot=th:`), so that counts
-// can be weighted by it and rates stay right.
-type Sampling struct {
-	// Ratio of traces, 0 to 1.
+// Ratios are consistent: every service that samples a trace by ratio compares the same 56 random bits of its id,
+// so a lower ratio's traces are a subset of a higher's. The threshold travels in tracestate (ot=th:...) and lets
+// the pipeline weight what it counts. Source: OpenTelemetry specification, tracestate probability sampling.
+
+const allRandomness = uint64(1) << 56
+
+// Ratio samples a share of all traces, consistently by trace id; spans with a parent follow it.
+// The ratio is held within 0 and 1.
+func Ratio(ratio float64) sdktrace.Sampler { return sdktrace.ParentBased(ratioOf(ratio)) }
+
+// RateLimited samples at most so many traces a second, with bursts of one second's worth; spans with a parent follow it.
+func RateLimited(tracesPerSecond float64) sdktrace.Sampler {
+	return sdktrace.ParentBased(newRateSampler(tracesPerSecond))
+}
+
+// Route gives the requests of one route a sampler of their own.
+type Route struct {
+	// Pattern is "/quotes/{symbol}" or "GET /quotes/{symbol}"; * matches anything, {rest...} what remains.
+	Pattern string
+	// Ratio of this route's traces.
 	Ratio float64
-	// RouteRatios override Ratio for requests whose path begins with the key; the longest key wins.
-	RouteRatios map[string]float64
-	// MaxTracesPerSecond bounds what Ratio lets through; 0 is no bound.
-	MaxTracesPerSecond float64
-	// AlwaysErrors exports an unsampled local root that ends with an error, and the errors under it.
-	AlwaysErrors bool
 }
 
-const (
-	// randomnessBits of a trace id's end are random, by W3C Trace Context level 2.
-	randomnessBits = 56
-	// thresholdDigits that are written: 20 bits are a ratio to a millionth.
-	thresholdDigits = 5
-)
-
-type sampler struct {
-	sampling Sampling
-	limiter  *limiter
+// PerRoute samples by the first route that matches a request's method and path, and by otherwise for the rest and
+// for spans that are no requests; spans with a parent follow it.
+func PerRoute(routes []Route, otherwise float64) sdktrace.Sampler {
+	sampler := routeSampler{otherwise: ratioOf(otherwise)}
+	for _, route := range routes {
+		sampler.expressions = append(sampler.expressions, routeExpression(route.Pattern))
+		sampler.samplers = append(sampler.samplers, ratioOf(route.Ratio))
+	}
+	return sdktrace.ParentBased(sampler)
 }
 
-func newSampler(sampling Sampling) (sdktrace.Sampler, error) {
-	if sampling.Ratio < 0 || sampling.Ratio > 1 {
-		return nil, &InvalidSettingError{"Sampling.Ratio", fmt.Sprintf("%v is not within 0 and 1", sampling.Ratio)}
-	}
-	for route, ratio := range sampling.RouteRatios {
-		if ratio < 0 || ratio > 1 {
-			return nil, &InvalidSettingError{"Sampling.RouteRatios", fmt.Sprintf("%s: %v is not within 0 and 1", route, ratio)}
-		}
-	}
-	root := sampler{sampling: sampling}
-	if sampling.MaxTracesPerSecond > 0 {
-		root.limiter = &limiter{perSecond: sampling.MaxTracesPerSecond, burst: max(1, sampling.MaxTracesPerSecond)}
-	}
-	return sdktrace.ParentBased(root), nil
+type ratioSampler struct {
+	ratio     float64
+	threshold uint64
 }
 
-func (s sampler) Description() string { return fmt.Sprintf("Tracewatch{%g}", s.sampling.Ratio) }
+func ratioOf(ratio float64) ratioSampler {
+	ratio = min(max(ratio, 0), 1)
+	return ratioSampler{ratio, allRandomness - uint64(math.RoundToEven(ratio*float64(allRandomness)))}
+}
 
-func (s sampler) ShouldSample(parameters sdktrace.SamplingParameters) sdktrace.SamplingResult {
+func (s ratioSampler) Description() string { return fmt.Sprintf("TracewatchRatio{%g}", s.ratio) }
+
+func (s ratioSampler) ShouldSample(parameters sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	state := trace.SpanContextFromContext(parameters.ParentContext).TraceState()
-	threshold, possible := thresholdOf(s.ratioOf(parameters))
-	if !possible || randomnessOf(parameters.TraceID) < threshold || !s.limiter.allows(time.Now()) {
-		decision := sdktrace.Drop
-		if s.sampling.AlwaysErrors {
-			decision = sdktrace.RecordOnly
-		}
-		return sdktrace.SamplingResult{Decision: decision, Tracestate: state}
+	if randomnessOf(parameters.TraceID, state) < s.threshold {
+		return sdktrace.SamplingResult{Decision: sdktrace.Drop, Tracestate: withThreshold(state, "")}
 	}
-	if stated, err := state.Insert("ot", "th:"+thresholdText(threshold)); err == nil {
-		state = stated
+	return sdktrace.SamplingResult{
+		Decision: sdktrace.RecordAndSample, Tracestate: withThreshold(state, thresholdText(s.threshold)),
 	}
-	return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: state}
 }
 
-func (s sampler) ratioOf(parameters sdktrace.SamplingParameters) float64 {
-	ratio, longest := s.sampling.Ratio, -1
+type routeSampler struct {
+	expressions []*regexp.Regexp
+	samplers    []ratioSampler
+	otherwise   ratioSampler
+}
+
+func (s routeSampler) Description() string {
+	return fmt.Sprintf("TracewatchPerRoute{%d routes, %s}", len(s.samplers), s.otherwise.Description())
+}
+
+func (s routeSampler) ShouldSample(parameters sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	var method, path string
 	for _, attribute := range parameters.Attributes {
-		if attribute.Key != "url.path" {
-			continue
+		switch attribute.Key {
+		case "http.request.method":
+			method = attribute.Value.AsString()
+		case "url.path":
+			path = attribute.Value.AsString()
 		}
-		for prefix, override := range s.sampling.RouteRatios {
-			if strings.HasPrefix(attribute.Value.AsString(), prefix) && len(prefix) > longest {
-				ratio, longest = override, len(prefix)
+	}
+	if path != "" {
+		for i, expression := range s.expressions {
+			if expression.MatchString(method + " " + path) {
+				return s.samplers[i].ShouldSample(parameters)
 			}
 		}
 	}
-	return ratio
+	return s.otherwise.ShouldSample(parameters)
 }
 
-// thresholdOf is what randomness must reach; false if nothing is sampled.
-func thresholdOf(ratio float64) (uint64, bool) {
-	if ratio <= 0 {
-		return 0, false
+var routePart = regexp.MustCompile(`\{[^}]*\}|\*`)
+
+func routeExpression(pattern string) *regexp.Regexp {
+	method, path, hasMethod := strings.Cut(pattern, " ")
+	if !hasMethod {
+		method, path = "", pattern
 	}
-	rejected := uint64((1 - ratio) * (1 << randomnessBits))
-	// Only what is written is decided by: every reader computes the same.
-	const unit = uint64(1) << (randomnessBits - 4*thresholdDigits)
-	return min(rejected/unit, 1<<(4*thresholdDigits)-1) * unit, true
+	expression := "[^ ]*"
+	if method != "" {
+		expression = regexp.QuoteMeta(method)
+	}
+	expression += " "
+	last := 0
+	for _, part := range routePart.FindAllStringIndex(path, -1) {
+		expression += regexp.QuoteMeta(path[last:part[0]])
+		if text := path[part[0]:part[1]]; text == "*" || strings.HasSuffix(text, "...}") {
+			expression += ".*"
+		} else {
+			expression += "[^/]+"
+		}
+		last = part[1]
+	}
+	return regexp.MustCompile("^" + expression + regexp.QuoteMeta(path[last:]) + "$")
 }
 
-// thresholdText is hex without trailing zeros, as `ot=th:` has it.
+// rateSampler is a token bucket. The share that it keeps is not known when it decides: no threshold is written.
+type rateSampler struct {
+	perSecond, burst float64
+	now              func() time.Time
+
+	mu     *sync.Mutex
+	tokens *float64
+	filled *time.Time
+}
+
+func newRateSampler(perSecond float64) rateSampler {
+	burst := max(1, perSecond)
+	tokens, filled := burst, time.Time{}
+	return rateSampler{perSecond, burst, time.Now, &sync.Mutex{}, &tokens, &filled}
+}
+
+func (s rateSampler) Description() string {
+	return fmt.Sprintf("TracewatchRateLimited{%g}", s.perSecond)
+}
+
+func (s rateSampler) ShouldSample(parameters sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	state := withThreshold(trace.SpanContextFromContext(parameters.ParentContext).TraceState(), "")
+	if s.take() {
+		return sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: state}
+	}
+	return sdktrace.SamplingResult{Decision: sdktrace.Drop, Tracestate: state}
+}
+
+func (s rateSampler) take() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if !s.filled.IsZero() {
+		*s.tokens = min(s.burst, *s.tokens+now.Sub(*s.filled).Seconds()*s.perSecond)
+	}
+	*s.filled = now
+	if *s.tokens < 1 {
+		return false
+	}
+	*s.tokens--
+	return true
+}
+
+// thresholdText is a rejection threshold as th writes it: hex without trailing zeros, "0" for none.
 func thresholdText(threshold uint64) string {
 	text := strings.TrimRight(fmt.Sprintf("%014x", threshold), "0")
 	if text == "" {
@@ -106,38 +178,39 @@ func thresholdText(threshold uint64) string {
 	return text
 }
 
-func randomnessOf(traceID trace.TraceID) uint64 {
+// withThreshold sets th in the state's ot member, or takes it away if th is ""; the member's other parts stay.
+func withThreshold(state trace.TraceState, th string) trace.TraceState {
+	var parts []string
+	if th != "" {
+		parts = append(parts, "th:"+th)
+	}
+	had := state.Get("ot")
+	for _, part := range strings.Split(had, ";") {
+		if part != "" && !strings.HasPrefix(part, "th:") {
+			parts = append(parts, part)
+		}
+	}
+	if len(parts) == 0 {
+		return state.Delete("ot")
+	}
+	if changed, err := state.Insert("ot", strings.Join(parts, ";")); err == nil {
+		return changed
+	}
+	return state
+}
+
+// randomnessOf is the state's explicit randomness (ot=rv:), or the trace id's last 56 bits.
+func randomnessOf(traceID trace.TraceID, state trace.TraceState) uint64 {
+	for _, part := range strings.Split(state.Get("ot"), ";") {
+		if text, is := strings.CutPrefix(part, "rv:"); is && len(text) == 14 {
+			if value, err := strconv.ParseUint(text, 16, 64); err == nil {
+				return value
+			}
+		}
+	}
 	var value uint64
 	for _, b := range traceID[9:] {
 		value = value<<8 | uint64(b)
 	}
 	return value
-}
-
-// limiter is a token bucket; nil allows everything.
-type limiter struct {
-	perSecond, burst float64
-
-	mu     sync.Mutex
-	tokens float64
-	filled time.Time
-}
-
-func (l *limiter) allows(now time.Time) bool {
-	if l == nil {
-		return true
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.filled.IsZero() {
-		l.tokens = l.burst
-	} else {
-		l.tokens = min(l.burst, l.tokens+now.Sub(l.filled).Seconds()*l.perSecond)
-	}
-	l.filled = now
-	if l.tokens < 1 {
-		return false
-	}
-	l.tokens--
-	return true
 }
