@@ -3,8 +3,9 @@
 from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
-from tracecore.closed_trace import ClosedTrace, CloseReason, PathSegment, ServiceLink, TracedSpan
+from tracecore.closed_trace import ClosedTrace, CloseReason, PathSegment, TracedSpan
 from tracecore.critical_path import critical_path, path_shares
+from tracecore.dependency_links import dependency_links
 from tracecore.error_origin import NO_ERROR, error_origin
 from tracecore.hops import network_gaps
 from tracecore.self_time import self_times
@@ -44,7 +45,6 @@ def closed_trace(
     path = critical_path(tree, timeline)
     shares = path_shares(path, len(tree.spans))
     gaps = network_gaps(tree, timeline)
-    links: tuple[ServiceLink, ...] = ()
     errors = sum(span[7] == StatusCode.ERROR for span in tree.spans)
     origin = error_origin(tree, timeline) if errors else NO_ERROR
     resource_of, resources = _table([span[9] for span in tree.spans])
@@ -101,7 +101,7 @@ def closed_trace(
         count_milli=root.count_milli,
         services=tuple(sorted({resource.service for resource in resources})),
         critical_path=tuple(PathSegment(span_ids[i], start, end) for i, start, end in path),
-        links=links,
+        links=dependency_links(tree, timeline, gaps),
         warnings=_trace_warnings(tree, warnings),
         resources=resources,
         scopes=scopes,

@@ -6,7 +6,7 @@ passed on unchanged, and only its fixed fields are parsed. Attributes, events an
 Source: opentelemetry-proto, ``collector/trace/v1`` and ``trace/v1``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -162,6 +162,18 @@ def span_detail(raw: bytes) -> SpanDetail:
     )
 
 
+def attribute_bytes(raw: bytes) -> Sequence[bytes]:
+    """A span's attributes as OTLP's KeyValue messages, not decoded: for who looks for a few of them.
+
+    Empty if the span does not parse, which ``decode_spans`` rules out.
+    """
+    try:
+        attributes: Sequence[bytes] = _Attributes.FromString(raw).attributes
+    except DecodeError:
+        return ()
+    return attributes
+
+
 def attributes_of(key_values: Iterable[Any]) -> dict[str, AttributeValue]:
     """OTLP KeyValues as a dictionary; a later key wins."""
     return {pair.key: value_of(pair.value) for pair in key_values}
@@ -237,7 +249,7 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _narrowed_schema() -> tuple[Any, Any]:
+def _narrowed_schema() -> tuple[Any, Any, Any]:
     """Message classes, wire-compatible with OTLP's, that parse only what ``decode_spans`` reads.
 
     ``name`` and ``trace_state`` are declared as they are safe: a name as bytes, since protobuf refuses a whole
@@ -280,13 +292,14 @@ def _narrowed_schema() -> tuple[Any, Any]:
         ("status", 15, proto.TYPE_MESSAGE, False, "Status"),
     )
     message("Status", ("code", 3, proto.TYPE_INT32, False, ""))
+    message("Attributes", ("attributes", 9, proto.TYPE_BYTES, True, ""))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    request, fields = (
+    request, fields, attributes = (
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tracewatch.{name}"))
-        for name in ("Request", "Fields")
+        for name in ("Request", "Fields", "Attributes")
     )
-    return request, fields
+    return request, fields, attributes
 
 
-_Request, _Fields = _narrowed_schema()
+_Request, _Fields, _Attributes = _narrowed_schema()
