@@ -1,0 +1,24 @@
+# One image for every room; the command says which: python -m stream, python -m sink, ...
+FROM python:3.11.14-slim-bookworm AS build
+WORKDIR /build
+# Dependencies change seldom, rooms often: what the rooms import is installed before they are copied.
+COPY pyproject.toml README.md LICENSE ./
+COPY producer/python producer/python
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir ".[core,dashboard,gateway,live-api,migrations,sink,stream]"
+
+FROM python:3.11.14-slim-bookworm
+RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp tracewatch
+COPY --from=build /opt/venv /opt/venv
+WORKDIR /app
+COPY tracecore tracecore
+COPY migrations migrations
+COPY stream stream
+COPY sink sink
+COPY live_api live_api
+COPY dashboard dashboard
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 10001
+CMD ["python", "-m", "stream"]
