@@ -1,0 +1,124 @@
+"""An episode: one alert from its first evidence to its end. The state machine; it is handed the time, and asked.
+
+(nothing) ──evidence──► pending ──enough of it, for long enough──► firing ──quiet──► resolved
+                           └──────────quiet──────────► (nothing)
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stream.alerting.rules import AlertRule
+from tracecore.alert import Alert, AlertStatus, Evidence
+from tracecore.finding import Finding
+
+#: Sample traces that an alert carries.
+MAX_SAMPLES = 5
+#: Pieces of evidence held while an episode is pending.
+MAX_RECENT = 256
+
+
+@dataclass(slots=True)
+class Episode:
+    """What is known of one alert. All times are arrival times but ``starts_at_ns`` and ``last_at_ns``, event time."""
+
+    fingerprint: str
+    rule: str
+    labels: dict[str, str]
+    status: Literal["pending", "firing"]
+    starts_at_ns: int
+    last_at_ns: int
+    first_arrival_ns: int
+    last_arrival_ns: int
+    observed: float
+    baseline: float | None
+    unit: str
+    message: str
+    replay_id: str = ""
+    count: float = 0.0
+    told_at_ns: int = 0
+    samples: list[str] = field(default_factory=list)
+    impacted: list[str] = field(default_factory=list)
+    #: Arrival and weight of evidence, while pending.
+    recent: list[tuple[int, float]] = field(default_factory=list)
+
+    def add(self, finding: Finding, rule: AlertRule) -> None:
+        """Take evidence in. What came within ``rule.within_ns`` counts towards firing."""
+        weight = finding.observed if finding.unit == "errors" else 1.0
+        self.count += weight
+        self.starts_at_ns = min(self.starts_at_ns, finding.at_ns) if self.status == "pending" else self.starts_at_ns
+        self.last_at_ns = max(self.last_at_ns, finding.at_ns)
+        self.last_arrival_ns = max(self.last_arrival_ns, finding.arrival_ns)
+        if finding.baseline is None or finding.observed >= self.observed:
+            self.observed, self.baseline, self.unit = finding.observed, finding.baseline, finding.unit
+            self.message = finding.message or self.message
+        if finding.trace_id and finding.trace_id not in self.samples:
+            self.samples = [*self.samples, finding.trace_id][-MAX_SAMPLES:]
+        self.impact(finding.impacted)
+        if self.status == "pending":
+            since_ns = self.last_arrival_ns - rule.within_ns
+            recent = [(at, weight) for at, weight in self.recent if at >= since_ns]
+            self.recent = [*recent, (finding.arrival_ns, weight)][-MAX_RECENT:]
+
+    def impact(self, services: tuple[str, ...]) -> None:
+        """Note services that suffer from this."""
+        for service in services:
+            if service not in self.impacted and service != self.labels["service"]:
+                self.impacted.append(service)
+
+    def should_fire(self, rule: AlertRule) -> bool:
+        """True if the evidence is enough, and has lasted."""
+        if self.status != "pending" or sum(weight for _, weight in self.recent) < rule.min_count:
+            return False
+        return self.last_arrival_ns - self.first_arrival_ns >= rule.for_ns
+
+    def is_over(self, rule: AlertRule, now_ns: int) -> bool:
+        """True if there was no evidence for long enough to let go."""
+        quiet_ns = rule.resolve_after_ns if self.status == "firing" else max(rule.within_ns, rule.for_ns)
+        return now_ns - self.last_arrival_ns >= quiet_ns
+
+    def should_repeat(self, rule: AlertRule, now_ns: int) -> bool:
+        """True if it still fires and was last told long ago."""
+        return self.status == "firing" and now_ns - self.told_at_ns >= rule.repeat_interval_ns
+
+    def alert(self, status: AlertStatus, now_ns: int, detected_at_ns: int) -> Alert:
+        """The event to tell, as of ``now_ns``."""
+        return Alert(
+            fingerprint=self.fingerprint,
+            status=status,
+            labels=dict(self.labels),
+            annotations=self._annotations(),
+            starts_at_ns=self.starts_at_ns,
+            updated_at_ns=now_ns,
+            ends_at_ns=self.last_at_ns if status == "resolved" else None,
+            detected_at_ns=detected_at_ns,
+            evidence=Evidence(self.observed, self.baseline, self.unit, round(self.count), tuple(self.samples)),
+            replay_id=self.replay_id,
+        )
+
+    def _annotations(self) -> dict[str, str]:
+        labels = self.labels
+        where = f"{labels['service']} {labels['operation']}".rstrip()
+        what = labels.get("error_type") or labels["kind"].replace("_", " ")
+        annotations = {"summary": f"{where}: {what}", "description": self.message or f"{what} in {where}"}
+        if self.impacted:
+            annotations["impacted"] = ", ".join(self.impacted)
+        return annotations
+
+
+def begun(finding: Finding, rule: AlertRule, fingerprint: str, labels: dict[str, str]) -> Episode:
+    """A pending episode without evidence yet, of which ``finding`` will be the first."""
+    return Episode(
+        fingerprint=fingerprint,
+        rule=rule.name,
+        labels=labels,
+        status="pending",
+        starts_at_ns=finding.at_ns,
+        last_at_ns=finding.at_ns,
+        first_arrival_ns=finding.arrival_ns,
+        last_arrival_ns=finding.arrival_ns,
+        observed=finding.observed,
+        baseline=finding.baseline,
+        unit=finding.unit,
+        message=finding.message,
+        replay_id=finding.replay_id,
+    )

@@ -1,0 +1,1 @@
+"""What is wrong, where, since when: findings from spans, traces and windows."""

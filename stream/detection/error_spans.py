@@ -1,0 +1,160 @@
+"""Error spans, judged the moment they arrive: grouped, and told apart into where an error began and where it passed.
+
+A failing call shows on the callee's span, on the client's span, and on every span above. Spans come in any order, so
+the memory of a trace's failed spans works both ways: a parent that arrives after its failed child is known to be
+passing the error on; a child that arrives after its failed parent says which finding it explains.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from stream.detection.finding_id import finding_id
+from tracecore.errors import MalformedPayload
+from tracecore.finding import Finding
+from tracecore.otlp import SpanDetail, span_detail
+from tracecore.span import ONE_SPAN_MILLI, Span, StatusCode
+
+#: Traces with failed spans that a partition remembers; beyond it the oldest is forgotten and its order no longer told.
+MAX_TRACES = 10_000
+#: Failed spans remembered of one trace.
+MAX_SPANS_PER_TRACE = 256
+
+#: What an error is called, in this order: OpenTelemetry's attributes, newer names first.
+TYPE_ATTRIBUTES = (
+    "error.type",
+    "exception.type",
+    "http.response.status_code",
+    "http.status_code",
+    "rpc.response.status_code",
+    "rpc.grpc.status_code",
+    "db.response.status_code",
+)
+UNKNOWN_TYPE = "error"
+_MAX_TYPE_CHARS = 120
+
+
+class ErrorGroup(NamedTuple):
+    """What makes two error spans the same error."""
+
+    service: str
+    operation: str
+    error_type: str
+
+
+class _Failed(NamedTuple):
+    parent_span_id: bytes
+    service: str
+    operation: str
+    #: Where the error began, as far as is known.
+    origin_service: str
+
+
+class ErrorSpans:
+    """The span hook. State is a partition's own, and only as old as the traces under way."""
+
+    def __init__(self, replay_id: str = "") -> None:
+        self._replay_id = replay_id
+        self._traces: dict[int, OrderedDict[bytes, dict[bytes, _Failed]]] = {}
+
+    def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:
+        """A finding for each error group in the record, with the count of its spans; O(failed spans).
+
+        The label ``caused_by`` names the service that the error came from, on spans that pass it on; the label
+        ``explains`` names the services whose earlier findings are thereby explained.
+        """
+        error = StatusCode.ERROR
+        # In the order of their ends a callee stands before its caller even when one record brings both.
+        failed = sorted((span for span in spans if span.status == error), key=lambda span: span.end_ns)
+        groups: dict[tuple[ErrorGroup, str], list[Span]] = {}
+        explained: dict[tuple[ErrorGroup, str], set[str]] = {}
+        for span in failed:
+            origin, explains = self._place(span, partition)
+            key = ErrorGroup(span.service, span.name, error_type(span)), origin
+            groups.setdefault(key, []).append(span)
+            explained.setdefault(key, set()).update(explains)
+        return [
+            self._finding(group, origin, members, explained[group, origin], arrival_ns)
+            for (group, origin), members in groups.items()
+        ]
+
+    def forget(self, partition: int) -> None:
+        """Drop what is known of a partition that is no longer this worker's."""
+        self._traces.pop(partition, None)
+
+    def _place(self, span: Span, partition: int) -> tuple[str, set[str]]:
+        """The service where the span's error began ("" if in itself), and the services it explains."""
+        traces = self._traces.setdefault(partition, OrderedDict())
+        trace = traces.get(span.trace_id)
+        if trace is None:
+            trace = traces[span.trace_id] = {}
+            if len(traces) > MAX_TRACES:
+                traces.popitem(last=False)
+        child = next((failed for failed in trace.values() if failed.parent_span_id == span.span_id), None)
+        origin = child.origin_service if child else ""
+        explains: set[str] = set()
+        above = span.parent_span_id
+        for _ in range(len(trace)):  # no more steps than spans: parents may stand in a circle
+            if (parent := trace.get(above)) is None:
+                break
+            explains.add(parent.service)
+            above = parent.parent_span_id
+        if len(trace) < MAX_SPANS_PER_TRACE:
+            trace[span.span_id] = _Failed(span.parent_span_id, span.service, span.name, origin or span.service)
+        explains.discard(span.service)
+        return origin, explains
+
+    def _finding(
+        self, group: ErrorGroup, origin: str, members: list[Span], explains: set[str], arrival_ns: int
+    ) -> Finding:
+        first = members[0]
+        labels = {"error_type": group.error_type}
+        if origin:
+            labels["caused_by"] = origin
+        return Finding(
+            finding_id=finding_id("error", first.trace_id, first.span_id),
+            kind="error",
+            service=group.service,
+            operation=group.operation,
+            at_ns=first.end_ns,
+            arrival_ns=arrival_ns,
+            observed=sum(span.count_milli for span in members) / ONE_SPAN_MILLI,
+            unit="errors",
+            message=_message(first),
+            trace_id=first.trace_id.hex(),
+            span_id=first.span_id.hex(),
+            labels=labels,
+            impacted=tuple(sorted(explains)),
+            replay_id=self._replay_id,
+        )
+
+
+def error_type(span: Span) -> str:
+    """What kind of error a failed span tells of: its error or exception type, or its status code; else "error"."""
+    try:
+        detail = span_detail(span.raw)
+    except MalformedPayload:
+        return UNKNOWN_TYPE
+    return _type_of(detail)
+
+
+def _type_of(detail: SpanDetail) -> str:
+    for name in TYPE_ATTRIBUTES:
+        if value := detail.attributes.get(name):
+            return str(value)[:_MAX_TYPE_CHARS]
+    for event in reversed(detail.events):
+        if value := event.attributes.get("exception.type"):
+            return str(value)[:_MAX_TYPE_CHARS]
+    return UNKNOWN_TYPE
+
+
+def _message(span: Span) -> str:
+    """What a person is told: the status message, or the exception's; empty if the span says nothing."""
+    try:
+        detail = span_detail(span.raw)
+    except MalformedPayload:
+        return ""
+    if detail.status_message:
+        return detail.status_message[:500]
+    messages = (event.attributes.get("exception.message") for event in reversed(detail.events))
+    return next((str(message)[:500] for message in messages if message), "")

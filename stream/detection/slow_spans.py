@@ -1,0 +1,101 @@
+"""Slow spans, judged as their trace closes: self time and network gap against the operation's own past.
+
+A span's duration blames every caller of a slow callee. Its self time does not, nor does the gap between the client's
+span and the server's, which is all that shows of a slow network.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stream.detection.finding_id import finding_id
+from stream.detection.log_baseline import LogBaseline
+from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
+from tracecore.finding import Finding
+
+MILLISECOND_NS = 1_000_000
+
+#: Which part of a span's time is judged.
+Part = Literal["self_time", "gap"]
+
+
+@dataclass(frozen=True, slots=True)
+class SlowSpanSettings:
+    """When a span is slow. It must be all of it: improbable, much longer than usual, and long enough to matter."""
+
+    min_count: int = 100
+    min_score: float = 6.0
+    min_ratio: float = 3.0
+    floor_ns: int = 5 * MILLISECOND_NS
+    #: Series remembered; beyond it new ones are not judged (operation names that hold ids would fill the memory).
+    max_series: int = 50_000
+
+
+class SlowSpans:
+    """The trace hook. A worker has its own baselines, of the traces it saw."""
+
+    def __init__(self, settings: SlowSpanSettings = SlowSpanSettings(), replay_id: str = "") -> None:
+        self._settings = settings
+        self._replay_id = replay_id
+        self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
+        self.series_refused_total = 0
+
+    def on_trace(self, closed: ClosedTrace) -> list[Finding]:
+        """The slowest part of the trace that is far outside its baseline, if there is one; O(spans)."""
+        if closed.revision > 1 or closed.missing_parents:
+            # Read before, or with holes: what a missing child did would be taken for its parent's self time.
+            return []
+        slowest: tuple[int, TracedSpan, Part, LogBaseline] | None = None
+        for span in closed.spans:
+            parts: tuple[tuple[Part, int], ...] = (("self_time", span.self_time_ns), ("gap", span.gap_ns))
+            for part, taken_ns in parts:
+                if taken_ns <= 0 or taken_ns == NO_GAP:
+                    continue
+                baseline = self._baseline(span, part)
+                if baseline is None:
+                    continue
+                excess_ns = self._excess_ns(baseline, taken_ns)
+                if excess_ns and (slowest is None or excess_ns > slowest[0]):
+                    slowest = excess_ns, span, part, baseline
+                baseline.learn(taken_ns)
+        if slowest is None:
+            return []
+        return [self._finding(closed, *slowest[1:])]
+
+    def _baseline(self, span: TracedSpan, part: Part) -> LogBaseline | None:
+        key = span.service, span.name, span.kind, part
+        baseline = self._baselines.get(key)
+        if baseline is None:
+            if len(self._baselines) >= self._settings.max_series:
+                self.series_refused_total += 1
+                return None
+            baseline = self._baselines[key] = LogBaseline()
+        return baseline
+
+    def _excess_ns(self, baseline: LogBaseline, taken_ns: int) -> int:
+        """By how much a span is too slow; 0 if it is not."""
+        settings = self._settings
+        usual_ns = baseline.typical_ns if baseline.count >= settings.min_count else float("inf")
+        excess_ns = taken_ns - usual_ns
+        if excess_ns < settings.floor_ns or taken_ns < settings.min_ratio * usual_ns:
+            return 0
+        return int(excess_ns) if baseline.score(taken_ns) >= settings.min_score else 0
+
+    def _finding(self, closed: ClosedTrace, span: TracedSpan, part: Part, baseline: LogBaseline) -> Finding:
+        taken_ns = span.self_time_ns if part == "self_time" else span.gap_ns
+        where = "of its own time" if part == "self_time" else "between its caller and itself"
+        return Finding(
+            finding_id=finding_id("slow_span", closed.trace_id, span.span_id),
+            kind="slow_span",
+            service=span.service,
+            operation=span.name,
+            at_ns=span.end_ns + span.skew_ns,
+            arrival_ns=closed.last_arrival_ns,
+            observed=float(taken_ns),
+            unit="ns",
+            baseline=baseline.typical_ns,
+            message=f"{taken_ns / 1e6:.1f} ms {where}, usually {baseline.typical_ns / 1e6:.1f} ms",
+            trace_id=closed.trace_id.hex(),
+            span_id=span.span_id.hex(),
+            labels={"part": part},
+            replay_id=self._replay_id,
+        )

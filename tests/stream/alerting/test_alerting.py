@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+from stream.alerting.alerting import Alerting
+from stream.alerting.rules import AlertRule
+from tracecore.finding import Finding
+
+SECOND_NS = 1_000_000_000
+RULE = AlertRule("ErrorSpans", ("error",), "warning", resolve_after_ns=60 * SECOND_NS)
+
+
+def finding(at_s: float, service: str = "cart", **fields: object) -> Finding:
+    at_ns = int(at_s * SECOND_NS)
+    base = Finding(
+        finding_id=f"{service}-{at_ns}",
+        kind="error",
+        service=service,
+        operation="op",
+        at_ns=at_ns,
+        arrival_ns=at_ns,
+        observed=1.0,
+        unit="errors",
+        labels={"error_type": "Timeout"},
+    )
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def test_first_error_fires_at_once_and_further_ones_are_the_same_episode() -> None:
+    alerting = Alerting([RULE])
+    (alert,) = alerting.on_finding(finding(10), 0)
+    assert (alert.status, alert.starts_at_ns) == ("firing", 10 * SECOND_NS)
+    assert alerting.on_finding(finding(20), 0) == []
+
+
+def test_quiet_resolves_and_the_end_is_that_of_the_last_evidence() -> None:
+    alerting = Alerting([RULE])
+    alerting.on_finding(finding(10), 0)
+    alerting.on_finding(finding(30), 0)
+    assert alerting.on_tick(89 * SECOND_NS, 0) == []
+    (alert,) = alerting.on_tick(90 * SECOND_NS, 0)
+    assert (alert.status, alert.ends_at_ns, alert.evidence.count) == ("resolved", 30 * SECOND_NS, 2)
+    assert alerting.on_tick(200 * SECOND_NS, 0) == []
+
+
+def test_too_little_evidence_within_the_rules_time_never_fires() -> None:
+    alerting = Alerting([replace(RULE, min_count=3, within_ns=10 * SECOND_NS)])
+    events = [alerting.on_finding(finding(at), 0) for at in (0, 8, 16, 24)]
+    assert events == [[], [], [], []]
+    assert len(alerting.on_finding(finding(25), 0)) == 1
+
+
+def test_condition_must_last_for_as_long_as_the_rule_says() -> None:
+    alerting = Alerting([replace(RULE, for_ns=20 * SECOND_NS)])
+    assert alerting.on_finding(finding(0), 0) == []
+    assert alerting.on_finding(finding(10), 0) == []
+    assert len(alerting.on_finding(finding(20), 0)) == 1
+
+
+def test_error_that_was_passed_on_raises_no_alert_but_names_who_suffers() -> None:
+    alerting = Alerting([RULE])
+    alerting.on_finding(finding(1, "payment"), 0)
+    passed = finding(2, "checkout", labels={"error_type": "Timeout", "caused_by": "payment"})
+    assert alerting.on_finding(passed, 0) == []
+    (resolved,) = alerting.on_tick(100 * SECOND_NS, 0)
+    assert resolved.annotations["impacted"] == "checkout"
+
+
+def test_firing_alert_is_told_again_after_the_repeat_interval() -> None:
+    alerting = Alerting([replace(RULE, repeat_interval_ns=50 * SECOND_NS)])
+    (first,) = alerting.on_finding(finding(0), 0)
+    alerting.on_finding(finding(45), 0)
+    (again,) = alerting.on_tick(50 * SECOND_NS, 0)
+    assert again.event_id == first.event_id
+
+
+def test_state_restored_from_what_changed_continues_the_episode() -> None:
+    before = Alerting([RULE])
+    before.on_finding(finding(10), 0)
+    stored = [episode for episode in before.changed().values() if episode]
+    after = Alerting([RULE], stored)
+    assert after.on_finding(finding(11), 0) == []
+    assert [alert.status for alert in after.on_tick(100 * SECOND_NS, 0)] == ["resolved"]
+
+
+def test_same_findings_give_the_same_events() -> None:
+    findings = [finding(at) for at in (1, 2, 300, 301)]
+
+    def events() -> list[str]:
+        alerting = Alerting([RULE])
+        return [
+            alert.event_id
+            for one in findings
+            for alert in [*alerting.on_tick(one.arrival_ns, 0), *alerting.on_finding(one, 0)]
+        ]
+
+    assert events() == events()
+    assert len(events()) == 3
