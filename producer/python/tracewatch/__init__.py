@@ -11,14 +11,19 @@ from tracewatch.clients import instrument_aiohttp_client, instrument_httpx, inst
 from tracewatch.configuration import configure, flush
 from tracewatch.exporter import KafkaSpanExporter
 from tracewatch.functions import add_metadata, trace_function
+from tracewatch.logs import TraceContextFilter
+from tracewatch.messaging import instrument_aiokafka, message_span
 
 __all__ = [
     "KafkaSpanExporter",
+    "TraceContextFilter",
     "add_metadata",
     "configure",
     "flush",
     "instrument_aiohttp_client",
+    "instrument_aiokafka",
     "instrument_httpx",
     "instrument_requests",
+    "message_span",
     "trace_function",
 ]

@@ -9,17 +9,19 @@ stock encoder's.
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
-# Strings longer than this are seldom seen twice: caching them would only hold memory.
-_CACHED_TEXT_LENGTH: Final = 96
-# A key whose values differ each time (a path with ids) would fill the cache: it is emptied then, cheaply.
-_CACHED_FRAGMENTS: Final = 4096
+# Longer fragments are seldom seen twice: caching them would only hold memory.
+_CACHED_FRAGMENT_BYTES: Final = 160
+# A key with more values than this (a path with ids) is not worth a cache: its later values pass by it.
+_CACHED_VALUES_OF_A_KEY: Final = 256
+# Names are few unless somebody builds them at run time: all is forgotten then.
+_CACHED_KEYS: Final = 1024
 
 _fixed64 = struct.Struct("<Q").pack
 _double = struct.Struct("<d").pack
@@ -37,13 +39,21 @@ _EVENT_ATTRIBUTES: Final = b"\x1a"
 _LINK_ATTRIBUTES: Final = b"\x22"
 _RESOURCE_ATTRIBUTES: Final = b"\x0a"
 _SCOPE_ATTRIBUTES: Final = b"\x1a"
+_ATTRIBUTE_TAGS: Final = (_SPAN_ATTRIBUTES, _EVENT_ATTRIBUTES, _LINK_ATTRIBUTES, _RESOURCE_ATTRIBUTES)
+# OTLP counts kinds from 1 (0 is unspecified), the API from 0.
+_KINDS: Final = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}
+
+_Cache = dict[Any, bytes]
 
 
 class SpanEncoder:
     """Encodes spans; holds the fragments it has encoded before. Not for use by two threads at once."""
 
     def __init__(self) -> None:
-        self._fragments: dict[tuple[bytes, str, object, type], bytes] = {}
+        # Encoded attributes by tag, key and value. Texts and integers apart: 1 and True are one dictionary key.
+        self._texts: dict[bytes, dict[str, _Cache]] = {tag: {} for tag in _ATTRIBUTE_TAGS}
+        self._integers: dict[bytes, dict[str, _Cache]] = {tag: {} for tag in _ATTRIBUTE_TAGS}
+        self._names: dict[str, bytes] = {}
         # The object is kept beside its encoding: its id() cannot be taken by another while it is.
         self._resources: dict[int, tuple[Resource, bytes]] = {}
         self._scopes: dict[int, tuple[InstrumentationScope | None, bytes]] = {}
@@ -94,9 +104,8 @@ class SpanEncoder:
             parts.append(b"\x1a" + _text(context.trace_state.to_header()))
         if parent is not None:
             parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
-        parts.append(b"\x2a" + _text(span.name if max_text_length is None else span.name[:max_text_length]))
-        # OTLP counts kinds from 1 (0 is unspecified), the API from 0.
-        parts.append(bytes((0x30, span.kind.value + 1)))
+        parts.append(self._name(span.name if max_text_length is None else span.name[:max_text_length]))
+        parts.append(_KINDS[span.kind])
         parts.append(_start_and_end(0x39, span.start_time or 0, 0x41, span.end_time or 0))
         # ReadableSpan.attributes wraps the same mapping anew each time it is read: the wrapped one is as good.
         attributes = span._attributes
@@ -115,7 +124,7 @@ class SpanEncoder:
             if span.dropped_links:
                 parts.append(b"\x70" + varint(span.dropped_links))
         status = span.status
-        if status.status_code.value:
+        if status.status_code is not StatusCode.UNSET:
             message = status.description
             body = b"\x12" + _text(message[:max_text_length] if max_text_length else message) if message else b""
             parts.append(b"\x7a" + delimited(body + bytes((0x18, status.status_code.value))))
@@ -142,24 +151,44 @@ class SpanEncoder:
             return b""
         if max_text_length is not None:
             return b"".join(tag + delimited(_key_value(k, _cut(v, max_text_length))) for k, v in attributes.items())
-        fragments = self._fragments
+        texts, integers = self._texts[tag], self._integers[tag]
         parts = []
         # BoundedAttributes locks and looks up for each item; an ended span's plain dict changes no more.
-        for key, value in getattr(attributes, "_dict", attributes).items():
+        items: Mapping[str, Any] = getattr(attributes, "_dict", attributes)
+        for key, value in items.items():
             kind = type(value)
-            # Floats stay out: 0.0 and -0.0 are equal keys with different bytes. So do containers.
-            if (isinstance(value, str) and len(value) <= _CACHED_TEXT_LENGTH) or kind is int or kind is bool:
-                name = (tag, key, value, kind)
-                fragment = fragments.get(name)
-                if fragment is None:
-                    fragment = tag + delimited(_key_value(key, value))
-                    if len(fragments) >= _CACHED_FRAGMENTS:
-                        fragments.clear()
-                    fragments[name] = fragment
+            if kind is str:
+                known = texts.get(key)
+            elif kind is int:
+                known = integers.get(key)
             else:
+                parts.append(tag + delimited(_key_value(key, value)))
+                continue
+            fragment = known.get(value) if known is not None else None
+            if fragment is None:
                 fragment = tag + delimited(_key_value(key, value))
+                if known is None:
+                    known = _new_cache(texts if kind is str else integers, key)
+                if len(known) < _CACHED_VALUES_OF_A_KEY and len(fragment) <= _CACHED_FRAGMENT_BYTES:
+                    known[value] = fragment
             parts.append(fragment)
         return b"".join(parts)
+
+    def _name(self, name: str) -> bytes:
+        encoded = self._names.get(name)
+        if encoded is None:
+            if len(self._names) >= _CACHED_KEYS:
+                self._names.clear()
+            encoded = b"\x2a" + _text(name)
+            if len(encoded) <= _CACHED_FRAGMENT_BYTES:
+                self._names[name] = encoded
+        return encoded
+
+
+def _new_cache(caches: dict[str, _Cache], key: str) -> _Cache:
+    if len(caches) >= _CACHED_KEYS:
+        caches.clear()
+    return caches.setdefault(key, {})
 
 
 def delimited(body: bytes) -> bytes:

@@ -8,10 +8,13 @@ every language.
 
 import struct
 
-_SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
-_EIGHT_WORDS = struct.Struct("<8I").unpack
+# murmur2 starts from its seed, 0x9747b28c in Kafka, and the length: a hex trace id has 32 bytes.
+_START = 0x9747B28C ^ 32
+_words = struct.Struct("<8I").unpack
+_lanes = struct.Struct("<8Q")
+_LANES_MASK = int.from_bytes(_lanes.pack(*[_MASK] * 8), "little")
 
 
 def partition_of(trace_id: int, partition_count: int) -> int:
@@ -20,11 +23,13 @@ def partition_of(trace_id: int, partition_count: int) -> int:
 
 
 def _murmur2_of_32_bytes(data: bytes) -> int:
-    # Unrolled for the one length that occurs: 3 us a trace id against 11 us for the general form.
-    # Source: org.apache.kafka.common.utils.Utils.murmur2 (Austin Appleby's MurmurHash2, fixed seed).
-    h = _SEED ^ 32
-    for k in _EIGHT_WORDS(data):
-        k = k * _M & _MASK
-        h = (h * _M & _MASK) ^ ((k ^ k >> 24) * _M & _MASK)
+    # The eight words are mixed at once, each in 64 bits of one long integer, where no product can reach its neighbour;
+    # only the chain through h takes them in turn. Half the time of the plain loop, which is a sixth of a span's cost.
+    # Source: org.apache.kafka.common.utils.Utils.murmur2 (Austin Appleby's MurmurHash2).
+    k = int.from_bytes(_lanes.pack(*_words(data)), "little") * _M & _LANES_MASK
+    k = ((k ^ k >> 24) & _LANES_MASK) * _M & _LANES_MASK
+    h = _START
+    for word in _lanes.unpack(k.to_bytes(64, "little")):
+        h = (h * _M & _MASK) ^ word
     h = (h ^ h >> 13) * _M & _MASK
     return h ^ h >> 15

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from tracewatch.encoder import delimited
+from tracewatch.encoder import delimited, varint
 from tracewatch.partitioning import partition_of
 
 
@@ -48,16 +48,17 @@ def records(spans: Iterable[EncodedSpan], partition_count: int, max_record_bytes
     return done
 
 
-def request(spans: Iterable[EncodedSpan]) -> bytes:
+def request(encoded_spans: Iterable[EncodedSpan]) -> bytes:
     """An ``ExportTraceServiceRequest`` in protobuf, spans grouped by resource and scope."""
     resources: dict[bytes, dict[bytes, list[bytes]]] = {}
-    for span in spans:
+    for span in encoded_spans:
         resources.setdefault(span.resource, {}).setdefault(span.scope, []).append(span.span)
     parts = []
     for resource, scopes in resources.items():
         body = resource
         for scope, encoded in scopes.items():
-            body += b"\x12" + delimited(scope + b"".join([b"\x12" + delimited(span) for span in encoded]))
+            spans_bytes = b"".join([part for span in encoded for part in (b"\x12", varint(len(span)), span)])
+            body += b"\x12" + delimited(scope + spans_bytes)
         parts.append(b"\x0a" + delimited(body))
     return b"".join(parts)
 

@@ -1,0 +1,125 @@
+"""How long an error takes from the end of its span to a WebSocket client, through real processes.
+
+    python -m bench end_to_end [--broker apache|embedded] [--alerts 200] [--spans-per-s 200]
+
+A service (the SDK with our exporter, in this process) ends a failed span of a new operation ten times a second, so each
+fires an alert of its own, beside a load of ordinary spans. The bound is 1 s for the 99th percentile on Apache Kafka.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from quickstart.apache_kafka import ApacheKafka
+from quickstart.delays import Delays
+from quickstart.embedded_broker import EmbeddedBroker
+from quickstart.feed import alerts
+from quickstart.process import free_port
+from quickstart.python_module import PythonModule, http_answers
+from tracewatch import KafkaSpanExporter
+from tracewatch.exporter import KafkaSpanProcessor
+from tracewatch.settings import KafkaSettings, ProducerSettings
+
+BOUND_NS: Final = 1_000_000_000
+ERRORS_PER_S: Final = 10.0
+#: Alerts may be this much later than the last span.
+PATIENCE_S: Final = 15.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--broker", choices=("apache", "embedded"), default="apache")
+    parser.add_argument("--alerts", type=int, default=200)
+    parser.add_argument("--spans-per-s", type=float, default=200.0)
+    arguments = parser.parse_args()
+    with ExitStack() as stack:
+        run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracewatch-bench-")))
+        broker_kind = ApacheKafka if arguments.broker == "apache" else EmbeddedBroker
+        broker = stack.enter_context(broker_kind(log_path=run_dir / "broker.log"))
+        live_port = _started_rooms(stack, broker.bootstrap_servers, run_dir)
+        provider = _provider(broker.bootstrap_servers)
+        stack.callback(provider.shutdown)
+        delays = asyncio.run(_measured(provider, live_port, arguments.alerts, arguments.spans_per_s))
+    print(f"{broker_kind.title}: {len(delays)} of {arguments.alerts} errors reached the WebSocket")
+    median, p99 = delays.quantile_ns(0.5), delays.quantile_ns(0.99)
+    print(
+        f"span end to WebSocket: median {median / 1e6:.0f} ms, p99 {p99 / 1e6:.0f} ms (bound {BOUND_NS / 1e6:.0f} ms)"
+    )
+    if len(delays) < arguments.alerts or (arguments.broker == "apache" and p99 > BOUND_NS):
+        raise SystemExit(1)
+
+
+def _started_rooms(stack: ExitStack, bootstrap_servers: str, run_dir: Path) -> int:
+    """Start stream and live_api; returns live_api's port."""
+    kafka = {"TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "TRACEWATCH_KAFKA_PARTITIONS": "4"}
+    stream_port, live_port = free_port(), free_port()
+    for room, port, path in (("stream", stream_port, "healthz"), ("live_api", live_port, "readyz")):
+        stack.enter_context(
+            PythonModule(
+                room,
+                environment={**kafka, f"TRACEWATCH_{room.upper()}_PORT": str(port)},
+                is_ready=http_answers(f"http://127.0.0.1:{port}/{path}"),
+                run_dir=run_dir,
+            )
+        )
+    return live_port
+
+
+def _provider(bootstrap_servers: str) -> TracerProvider:
+    provider = TracerProvider(resource=Resource.create({"service.name": "bench"}))
+    settings = ProducerSettings(kafka=KafkaSettings(bootstrap_servers=bootstrap_servers))
+    provider.add_span_processor(KafkaSpanProcessor(KafkaSpanExporter(settings)))
+    return provider
+
+
+async def _measured(provider: TracerProvider, live_port: int, count: int, spans_per_s: float) -> Delays:
+    ended_ns: dict[str, int] = {}
+    delays = Delays()
+
+    async def receive() -> None:
+        async for received in alerts(f"ws://127.0.0.1:{live_port}"):
+            operation = received.alert["labels"]["operation"]
+            if operation in ended_ns:
+                delays.observe(time.time_ns() - ended_ns.pop(operation))
+                if len(delays) == count:
+                    return
+
+    receiving = asyncio.create_task(receive())
+    await asyncio.sleep(1)  # the client connects
+    loading = asyncio.create_task(_load(provider, spans_per_s))
+    tracer = provider.get_tracer("bench")
+    for number in range(count):
+        span = tracer.start_span(f"fails {number}", kind=SpanKind.SERVER, attributes={"error.type": "BenchError"})
+        span.set_status(Status(StatusCode.ERROR, "on purpose"))
+        now_ns = time.time_ns()
+        ended_ns[f"fails {number}"] = now_ns
+        span.end(now_ns)
+        await asyncio.sleep(1 / ERRORS_PER_S)
+    try:
+        await asyncio.wait_for(receiving, PATIENCE_S)
+    except TimeoutError:
+        pass
+    loading.cancel()
+    return delays
+
+
+async def _load(provider: TracerProvider, spans_per_s: float) -> None:
+    """Ordinary traces of four spans."""
+    tracer = provider.get_tracer("bench")
+    while spans_per_s > 0:
+        with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER):
+            for name in ("parse", "compute", "render"):
+                tracer.start_span(name).end()
+        await asyncio.sleep(4 / spans_per_s)
+
+
+if __name__ == "__main__":
+    main()
