@@ -2,7 +2,7 @@
 
 Read leniently where senders differ: ids in hex, as OTLP says, or in base64, as protobuf's own JSON says; 64-bit
 numbers as strings or numbers; enums by number or name; camelCase or snake_case; the names of before OTLP 0.16
-(``instrumentationLibrarySpans``); a bare list of ResourceSpans, or a single one.
+(``instrumentationLibrarySpans``); a bare ResourceSpans, a list of those or of requests, and several of any, one a line.
 
 Source: opentelemetry-proto, docs/specification.md, "JSON Protobuf Encoding".
 """
@@ -20,10 +20,12 @@ from tracecore.errors import MalformedPayload
 _RESOURCE_SPANS = ("resourceSpans", "resource_spans")
 _SCOPE_SPANS = ("scopeSpans", "scope_spans")
 _OLD_SCOPE_SPANS = ("instrumentationLibrarySpans", "instrumentation_library_spans")
+_OF_RESOURCE_SPANS = (*_SCOPE_SPANS, *_OLD_SCOPE_SPANS, "resource", "schemaUrl", "schema_url")
 _OLD_SCOPE = ("instrumentationLibrary", "instrumentation_library")
 _TRACE_ID = ("traceId", "trace_id")
 _SPAN_ID = ("spanId", "span_id")
 _PARENT_SPAN_ID = ("parentSpanId", "parent_span_id")
+_NOT_OTLP = "not an ExportTraceServiceRequest in JSON"
 _TRACE_ID_BYTES, _SPAN_ID_BYTES = 16, 8
 
 
@@ -33,50 +35,42 @@ def otlp_of_json(body: bytes) -> bytes:
     Raises ``MalformedPayload`` with the place that does not fit. An id that is neither hex nor base64 of its length
     comes out as one that is not valid, so that ``decode_spans`` rejects that span alone.
     """
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedPayload(f"not JSON: {error}") from None
-    request = {"resourceSpans": _resource_spans(payload)}
+    request = {"resourceSpans": [item for document in _documents(body) for item in _resource_spans(document)]}
     try:
         _normalise(request)
         return ParseDict(request, ExportTraceServiceRequest(), ignore_unknown_fields=True).SerializeToString()
     except (ParseError, RecursionError) as error:
-        raise MalformedPayload(f"not an ExportTraceServiceRequest in JSON: {error}") from None
+        raise MalformedPayload(f"{_NOT_OTLP}: {error}") from None
 
 
-def looks_like_json(body: bytes) -> bool:
-    """True if ``body`` begins as a JSON object or list: an ExportTraceServiceRequest in protobuf begins with 0x0A."""
-    # A line feed is 0x0A too. In protobuf a length follows it, which could be "{" only for 123 bytes exactly: the
-    # byte after that is then a field's tag, never what follows "{" in JSON.
-    first = body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1]
-    if not body.startswith(b"\n"):
-        return first in (b"{", b"[")
-    if first not in (b"{", b"["):
-        return False
+def _documents(body: bytes) -> list[Any]:
+    """The one JSON value in ``body``, or those of its lines."""
     try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        text = body.decode("utf-8-sig")
+        return [json.loads(text)]
+    except (ValueError, RecursionError) as error:
+        whole = error
+    lines = [line for line in body.splitlines() if line.strip()]
+    if isinstance(whole, json.JSONDecodeError) and len(lines) > 1:
+        try:
+            return [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            pass
+    raise MalformedPayload(f"not JSON: {whole}")
 
 
-def _resource_spans(payload: Any) -> list[Any]:
-    if isinstance(payload, list):
-        return payload
-    if not isinstance(payload, dict):
-        raise MalformedPayload(f"not an ExportTraceServiceRequest in JSON: a {type(payload).__name__}")
+def _resource_spans(document: Any, in_list: bool = False) -> list[Any]:
+    if isinstance(document, list) and not in_list:
+        return [item for part in document for item in _resource_spans(part, in_list=True)]
+    if not isinstance(document, dict):
+        raise MalformedPayload(f"{_NOT_OTLP}: {type(document).__name__} where an object is expected")
     for name in _RESOURCE_SPANS:
-        if name in payload:
-            return _list(payload[name], name)
-    if any(name in payload for name in _SCOPE_SPANS + _OLD_SCOPE_SPANS):
-        return [payload]
-    if payload:
+        if name in document:
+            return _list(document[name], name)
+    if document and not any(name in document for name in _OF_RESOURCE_SPANS):
         # An empty object is an empty request; an object of other things is not one, and must not vanish as such.
-        raise MalformedPayload(
-            f"not an ExportTraceServiceRequest in JSON: no resourceSpans among {sorted(payload)[:5]}"
-        )
-    return []
+        raise MalformedPayload(f"{_NOT_OTLP}: no resourceSpans among {', '.join(sorted(document)[:5])}")
+    return [document] if document else []
 
 
 def _normalise(request: dict[str, Any]) -> None:
@@ -129,13 +123,11 @@ def _list(value: Any, name: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise MalformedPayload(
-            f"not an ExportTraceServiceRequest in JSON: {name} is a {type(value).__name__}, not a list"
-        )
+        raise MalformedPayload(f"{_NOT_OTLP}: {name} is a {type(value).__name__}, not a list")
     return value
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise MalformedPayload(f"not an ExportTraceServiceRequest in JSON: {name} has a {type(value).__name__} in it")
+        raise MalformedPayload(f"{_NOT_OTLP}: {name} has a {type(value).__name__} in it")
     return value
