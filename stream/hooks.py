@@ -6,6 +6,7 @@ again (after a crash, or a rebalance) shows the same spans again; findings must 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from tracecore.closed_trace import ClosedTrace
@@ -18,7 +19,7 @@ class SpanHook(Protocol):
     """Judges spans the moment they arrive: error spans, spans far outside their operation's baseline."""
 
     def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:
-        """Findings in ``spans``: those of one record, duplicates removed, of source ``partition``.
+        """Findings in ``spans``: those of one record of source ``partition``; a producer may repeat spans.
 
         ``arrival_ns`` is the record's time by the broker's clock. Spans of many traces and services.
         """
@@ -46,3 +47,12 @@ class WindowHook(Protocol):
         topic's count.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What judges one stream of spans: the live one, or a replay."""
+
+    span_hook: SpanHook | None = None
+    trace_hook: TraceHook | None = None
+    window_hook: WindowHook | None = None

@@ -1,0 +1,100 @@
+"""The Faust app: which agents there are, and how they are wired. Everything else has a module of its own."""
+
+import gc
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import faust
+from yarl import URL
+
+from stream import alerting_agents, detection_agents, transport
+from stream.hooks import Hooks
+from stream.metrics import Metrics
+from stream.outlet import Outlet
+from stream.pipeline import Rules
+from stream.router_agent import RouterAgent
+from stream.settings import StreamSettings
+from stream.span_agent import SpanAgent
+from stream.status_pages import add_status_pages
+from tracecore.settings import KafkaSettings
+
+logger = logging.getLogger(__name__)
+
+#: Hundreds of thousands of live spans make a full collection long (0.5 s were measured): let them be rare.
+_GC_THRESHOLDS = (200_000, 50, 1000)
+
+
+def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) -> faust.App:
+    """The app of one worker; ``partitions`` is how many the topic of spans has. Starts nothing."""
+    topics = kafka.topics
+    source_topic = settings.source_topic or topics.spans
+    is_replay = source_topic == topics.replay
+    app = faust.App(
+        settings.app_id,
+        broker=[URL(f"kafka://{server.strip()}") for server in kafka.bootstrap_servers.split(",")],
+        **_security(kafka),
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        datadir=settings.data_dir or Path(tempfile.mkdtemp(prefix="tracewatch-stream-")),
+        topic_partitions=partitions,
+        topic_replication_factor=kafka.replication_factor,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        # Held spans must not hold up a rebalance or a stop; large buffers, for a rebalance clears them.
+        stream_wait_empty=False,
+        stream_buffer_maxsize=4096,
+        broker_commit_interval=settings.commit_interval_s,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,
+        producer_linger=settings.linger_s,
+        producer_max_batch_size=262_144,
+        producer_max_request_size=8_000_000,
+        producer_compression_type=settings.compression or None,
+        web_host=settings.host,
+        web_bind=settings.host,
+        web_port=settings.port,
+        autodiscover=False,
+    )
+    transport.install(app)
+    outlet = Outlet(app)
+    detection = detection_agents.attach(app, topics, kafka)
+    alerting_agents.attach(app, topics, kafka, replay=is_replay)
+    rules = Rules(topics, settings.limits, settings.window_limits, settings.sampling, partitions)
+    spans = SpanAgent(
+        app,
+        outlet,
+        rules,
+        lambda replay_id: _hooks(detection.hooks_for(replay_id)),
+        source_topic=source_topic,
+        memory_spans=settings.memory_spans,
+    )
+    spans.attach(settings.commit_interval_s)
+    router = None
+    if settings.router and not is_replay:
+        router = RouterAgent(app, outlet, topics, partitions)
+        router.attach(settings.commit_interval_s)
+    metrics = Metrics(spans, router, outlet)
+    add_status_pages(app, metrics, stalled_s=settings.stalled_s)
+    gc.set_threshold(*_GC_THRESHOLDS)
+    return app
+
+
+def _hooks(judges: Any) -> Hooks:
+    return Hooks(judges.span_hook, judges.trace_hook, getattr(judges, "window_hook", None))
+
+
+def _security(kafka: KafkaSettings) -> dict[str, Any]:
+    if kafka.security_protocol.startswith("SASL_"):
+        password = kafka.sasl_password.get_secret_value() if kafka.sasl_password else None
+        ssl_context = kafka.client_options().get("ssl_context")
+        credentials = faust.SASLCredentials(
+            mechanism=kafka.sasl_mechanism, username=kafka.sasl_username, password=password, ssl_context=ssl_context
+        )
+        credentials.protocol = faust.types.auth.AuthProtocol(kafka.security_protocol)
+        return {"broker_credentials": credentials}
+    if kafka.security_protocol == "SSL":
+        return {"broker_credentials": faust.SSLCredentials(context=kafka.client_options()["ssl_context"])}
+    return {}

@@ -1,0 +1,317 @@
+"""Spans of one partition to revisions of traces: what is open, when it closes, and what amends it.
+
+A trace closes when its root has arrived and nothing more came for ``settle``, or nothing came for ``idle``, or it is
+``max_age`` old or ``max_spans`` large. It is remembered for a while, so that spans which come later amend it with a
+further, complete revision. ``now`` is arrival: the broker's clock, as records carry it. This module reads no clock.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from tracecore.closed_trace import CloseReason
+from tracecore.span import Span, SpanKind, identity, truer
+
+_RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When traces close; nanoseconds of arrival, and spans."""
+
+    settle_ns: int
+    idle_ns: int
+    max_age_ns: int
+    max_spans: int
+    #: How long a closed trace is remembered, so that late spans amend it.
+    amend_ns: int
+
+
+class Revision(NamedTuple):
+    """A trace that closes: all its spans, in the order of their arrival.
+
+    The first ``counted`` of ``spans`` stood in earlier revisions already. ``shed``: closed early, for want of memory.
+    ``first_offset`` is the offset of the earliest record that this revision rests on.
+    """
+
+    trace_id: bytes
+    spans: Sequence[Span]
+    counted: int
+    revision: int
+    reason: CloseReason
+    shed: bool
+    first_offset: int
+    first_arrival_ns: int
+    last_arrival_ns: int
+    duplicate_count: int
+    interesting: bool
+    kept_by: str
+
+
+@dataclass(slots=True)
+class SpanBudget:
+    """How many spans a worker holds in memory, over all its partitions, and how many it may."""
+
+    limit: int
+    held: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an assembler did since it began; every drop is in here."""
+
+    spans: int = 0
+    duplicates: int = 0
+    late_spans: int = 0
+    shed_traces: int = 0
+    #: Traces that were forgotten before their time, for want of memory: late spans cannot amend them any more.
+    forgotten_early: int = 0
+    closed: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Counts") -> None:
+        """Sum up, in place."""
+        self.spans += other.spans
+        self.duplicates += other.duplicates
+        self.late_spans += other.late_spans
+        self.shed_traces += other.shed_traces
+        self.forgotten_early += other.forgotten_early
+        for reason, count in other.closed.items():
+            self.closed[reason] = self.closed.get(reason, 0) + count
+
+
+class _Trace:
+    """A trace in memory, open or remembered."""
+
+    __slots__ = (
+        "counted",
+        "duplicates",
+        "first_arrival_ns",
+        "first_offset",
+        "has_root",
+        "interesting",
+        "kept_by",
+        "last_arrival_ns",
+        "opened_ns",
+        "revision",
+        "spans",
+        "timer",
+        "timer_ns",
+        "trace_id",
+    )
+
+    def __init__(self, trace_id: bytes, offset: int, arrival_ns: int) -> None:
+        self.trace_id = trace_id
+        self.spans: dict[bytes, Span] = {}
+        self.counted = 0
+        self.revision = 0
+        self.has_root = False
+        self.duplicates = 0
+        self.first_offset = offset
+        self.first_arrival_ns = arrival_ns
+        self.last_arrival_ns = arrival_ns
+        self.opened_ns = arrival_ns
+        # The one entry in the queue of timers that counts; others are left behind and skipped.
+        self.timer = -1
+        self.timer_ns = 0
+        self.interesting = False
+        self.kept_by = ""
+
+
+class Assembler:
+    """The traces of one partition. Every method that may close traces returns their revisions, in order."""
+
+    def __init__(self, limits: Limits, budget: SpanBudget) -> None:
+        self._limits = limits
+        self._budget = budget
+        # In the order of their first offset: the first is what the partition's watermark rests on.
+        self._open: dict[bytes, _Trace] = {}
+        # Closed, in the order of closing, with the time of it.
+        self._recent: dict[bytes, tuple[int, _Trace]] = {}
+        self._timers: list[tuple[int, int, _Trace]] = []
+        self._timer_count = 0
+        self._now_ns = 0
+        self.counts = Counts()
+
+    @property
+    def open_traces(self) -> int:
+        """Traces that have not closed, or are being amended."""
+        return len(self._open)
+
+    @property
+    def now_ns(self) -> int:
+        """The arrival watermark: the latest time that was told."""
+        return self._now_ns
+
+    @property
+    def first_offset(self) -> int | None:
+        """The lowest offset that an open trace rests on; None if none is open."""
+        for trace in self._open.values():
+            return trace.first_offset
+        return None
+
+    def add(self, spans: Iterable[Span], offset: int, arrival_ns: int) -> list[Revision]:
+        """Take the spans of one record; first closes what was due at ``arrival_ns``.
+
+        Of spans with one identity the truer is kept (``span.identity``, ``span.truer``). O(1) a span.
+        """
+        closed = self.advance(arrival_ns)
+        # One local name each and no call a span: this loop runs hundreds of thousands of times a second.
+        open_get, max_spans, counts = self._open.get, self._limits.max_spans, self.counts
+        added = 0
+        for span in spans:
+            trace = open_get(span[0])
+            if trace is None:
+                trace = self._opened(span, offset, arrival_ns)
+                if trace is None:
+                    continue
+            held = trace.spans
+            key = span[1] if span[4] not in _RECEIVING else span[1] + b"<"  # span.identity, inlined
+            if key in held:
+                trace.duplicates += 1
+                counts.duplicates += 1
+                held[key] = truer(held[key], span)
+                continue
+            held[key] = span
+            added += 1
+            trace.last_arrival_ns = arrival_ns
+            if not span[2] and not trace.has_root:
+                trace.has_root = True
+                self._set_timer(trace)
+            if len(held) >= max_spans:
+                closed.append(self._closed(trace, "max_spans"))
+                self._forget(trace)
+        counts.spans += added
+        self._budget.held += added
+        if self._budget.held > self._budget.limit:
+            closed += self._shed()
+        return closed
+
+    def advance(self, now_ns: int) -> list[Revision]:
+        """Move the watermark, never back: close what is due, forget what was remembered long enough."""
+        if now_ns <= self._now_ns:
+            return []
+        self._now_ns = now_ns
+        closed: list[Revision] = []
+        timers = self._timers
+        while timers and timers[0][0] <= now_ns:
+            _, number, trace = heappop(timers)
+            if trace.timer != number:
+                continue
+            due_ns, reason = self._due(trace)
+            if due_ns <= now_ns:
+                closed.append(self._closed(trace, reason))
+            else:
+                self._set_timer(trace)
+        forget_before_ns = now_ns - self._limits.amend_ns
+        while self._recent:
+            closed_ns, trace = next(iter(self._recent.values()))
+            if closed_ns > forget_before_ns:
+                break
+            self._forget(trace)
+        return closed
+
+    def mark_interesting(self, trace_id: bytes) -> None:
+        """A detector named this trace: its next revision tells so."""
+        trace = self._open.get(trace_id)
+        if trace is not None:
+            trace.interesting = True
+
+    def mark_kept(self, trace_id: bytes, kept_by: str) -> None:
+        """A revision of this trace was kept by sampling: later ones tell by what."""
+        if trace_id in self._recent:
+            self._recent[trace_id][1].kept_by = kept_by
+
+    def open_spans(self) -> list[list[Span]]:
+        """The spans of every open trace, for a successor."""
+        return [list(trace.spans.values()) for trace in self._open.values()]
+
+    def drop(self) -> None:
+        """Give the worker's budget back; this assembler is not used any more."""
+        for trace in [*self._open.values(), *(trace for _, trace in self._recent.values())]:
+            self._budget.held -= len(trace.spans)
+        self._open.clear()
+        self._recent.clear()
+        self._timers.clear()
+
+    def _opened(self, span: Span, offset: int, arrival_ns: int) -> _Trace | None:
+        """The trace of ``span``: a new one, or a remembered one that is open again; None if ``span`` adds nothing."""
+        trace_id = span.trace_id
+        remembered = self._recent.get(trace_id)
+        if remembered is None:
+            trace = self._open[trace_id] = _Trace(trace_id, offset, arrival_ns)
+            self._set_timer(trace)
+            return trace
+        trace = remembered[1]
+        same = trace.spans.get(identity(span))
+        if same is not None and truer(same, span) is same:
+            trace.duplicates += 1
+            self.counts.duplicates += 1
+            return None
+        del self._recent[trace_id]
+        trace.first_offset = offset
+        trace.opened_ns = trace.last_arrival_ns = arrival_ns
+        self._open[trace_id] = trace
+        self._set_timer(trace)
+        return trace
+
+    def _due(self, trace: _Trace) -> tuple[int, CloseReason]:
+        """When ``trace`` closes if nothing more comes, and why."""
+        limits = self._limits
+        amends = trace.revision > 0
+        quiet_ns = limits.settle_ns if trace.has_root or amends else limits.idle_ns
+        settled_ns, aged_ns = trace.last_arrival_ns + quiet_ns, trace.opened_ns + limits.max_age_ns
+        if amends:
+            return min(settled_ns, aged_ns), "late"
+        if aged_ns < settled_ns:
+            return aged_ns, "max_age"
+        return settled_ns, "complete" if trace.has_root else "idle"
+
+    def _set_timer(self, trace: _Trace) -> None:
+        due_ns = self._due(trace)[0]
+        self._timer_count += 1
+        trace.timer, trace.timer_ns = self._timer_count, due_ns
+        heappush(self._timers, (due_ns, self._timer_count, trace))
+
+    def _closed(self, trace: _Trace, reason: CloseReason, shed: bool = False) -> Revision:
+        del self._open[trace.trace_id]
+        trace.timer = -1
+        trace.revision += 1
+        if trace.revision > 1:
+            self.counts.late_spans += len(trace.spans) - trace.counted
+        self.counts.closed[reason] = self.counts.closed.get(reason, 0) + 1
+        spans = list(trace.spans.values())
+        revision = Revision(
+            trace.trace_id,
+            spans,
+            trace.counted,
+            trace.revision,
+            reason,
+            shed,
+            trace.first_offset,
+            trace.first_arrival_ns,
+            trace.last_arrival_ns,
+            trace.duplicates,
+            trace.interesting,
+            trace.kept_by,
+        )
+        trace.counted = len(spans)
+        self._recent[trace.trace_id] = (self._now_ns, trace)
+        return revision
+
+    def _forget(self, trace: _Trace) -> None:
+        del self._recent[trace.trace_id]
+        self._budget.held -= len(trace.spans)
+
+    def _shed(self) -> list[Revision]:
+        """Make room: forget what has closed, oldest first; then close what is open, oldest first. Nothing is lost."""
+        closed: list[Revision] = []
+        while self._budget.held > self._budget.limit and self._recent:
+            self._forget(next(iter(self._recent.values()))[1])
+            self.counts.forgotten_early += 1
+        while self._budget.held > self._budget.limit and self._open:
+            trace = next(iter(self._open.values()))
+            closed.append(self._closed(trace, "max_spans", shed=True))
+            self._forget(trace)
+            self.counts.shed_traces += 1
+        return closed

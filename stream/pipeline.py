@@ -1,0 +1,261 @@
+"""What becomes of the spans of one partition, from record to records: assembly, windows, detection, sampling.
+
+It decides and sends nothing: every call returns the records to publish. The same calls give the same records.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+from stream.assembler import Assembler, Limits, Revision, SpanBudget
+from stream.handover import Handover, HandoverRecord, handover_records
+from stream.hooks import Hooks
+from stream.sampling import Sampler, SamplingRule
+from stream.windows import WindowLimits, Windows
+from tracecore.analysis import closed_trace
+from tracecore.closed_trace import ClosedTrace
+from tracecore.dead_letter import dead_letter_headers
+from tracecore.errors import UndecodableRecord
+from tracecore.finding import Finding
+from tracecore.otlp import encode_spans
+from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind
+from tracecore.topics import REPLAY_HEADER, Topics
+from tracecore.tree import shared_span_id
+from tracecore.window import WINDOW_NS, OperationWindow, Window
+from tracecore.wire import encode_finding, encode_trace, encode_window
+
+logger = logging.getLogger(__name__)
+
+MISDATED_SPAN = "span time is not credible: counted at arrival"
+MISDATED_TRACE = "spans with times that are not credible were counted at their arrival"
+
+
+class Outgoing(NamedTuple):
+    """A record to publish; without ``timestamp_ms`` it carries the time of sending."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    timestamp_ms: int | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every partition of a worker shares."""
+
+    topics: Topics
+    limits: Limits
+    window_limits: WindowLimits
+    sampling: SamplingRule
+    #: Partitions of the source topic.
+    partitions: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a pipeline published and withheld."""
+
+    traces: int = 0
+    trace_records: int = 0
+    sampled_out: int = 0
+    windows: int = 0
+    findings: int = 0
+    orphan_spans: int = 0
+    rootless_traces: int = 0
+    misdated_spans: int = 0
+    dead_letters: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Sum up, in place."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+class Pipeline:
+    """One partition of the source topic; of a replay, one partition of one replay."""
+
+    def __init__(self, partition: int, rules: Rules, budget: SpanBudget, hooks: Hooks, replay_id: str = "") -> None:
+        self.partition = partition
+        self.assembler = Assembler(rules.limits, budget)
+        self.windows = Windows(partition, rules.window_limits)
+        self.tally = Tally()
+        self._rules = rules
+        self._topics = rules.topics
+        self._hooks = hooks
+        self._replay_id = replay_id
+        self._headers = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
+        self._sampler = Sampler(rules.sampling)
+        self._next_windows_ns = 0
+        self._told_until_ns = 0
+
+    @property
+    def first_offset(self) -> int | None:
+        """The lowest offset that an open trace or window rests on; None if there is none."""
+        trace, window = self.assembler.first_offset, self.windows.first_offset
+        if trace is None or window is None:
+            return window if trace is None else trace
+        return min(trace, window)
+
+    def read(self, spans: Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False) -> list[Outgoing]:
+        """Take the spans of one record. ``is_known``: detection saw them before, in a predecessor's hands."""
+        out = self._closed(self.assembler.add(spans, offset, arrival_ns))
+        if self._hooks.span_hook is not None and not is_known:
+            findings = self._hooks.span_hook.on_spans(spans, arrival_ns, self.partition)
+            for finding in findings:
+                self.assembler.mark_interesting(bytes.fromhex(finding.trace_id))
+            out += self._findings(findings)
+        return out + self._windows_due()
+
+    def advance(self, now_ns: int) -> list[Outgoing]:
+        """Move the arrival watermark, though no record came."""
+        return self._closed(self.assembler.advance(now_ns)) + self._windows_due()
+
+    def handover(self, next_offset: int) -> list[HandoverRecord]:
+        """What a successor needs that starts at ``next_offset``."""
+        windows = self.windows
+        return list(
+            handover_records(next_offset, windows.closed_until_ns, self.assembler.open_spans(), windows.changed())
+        )
+
+    def take_over(self, handover: Handover, offset: int) -> None:
+        """Go on with a predecessor's windows; its spans come to ``read``. Raises ``MalformedPayload``."""
+        self.windows.take_over(handover.decoded_windows(), handover.closed_until_ns, offset)
+        self._told_until_ns = max(self._told_until_ns, handover.closed_until_ns)
+
+    def _closed(self, revisions: list[Revision]) -> list[Outgoing]:
+        out: list[Outgoing] = []
+        for revision in revisions:
+            try:
+                out += self._publish(revision)
+            except Exception as error:
+                # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
+                logger.exception("bug at trace %s", revision.trace_id.hex())
+                out.append(self._dead_letter(revision, f"bug: {error!r}"))
+        return out
+
+    def _dead_letter(self, revision: Revision, reason: str) -> Outgoing:
+        self.tally.dead_letters += 1
+        error = UndecodableRecord(self._topics.spans, self.partition, revision.first_offset, reason)
+        key = revision.trace_id.hex().encode()
+        headers = (*dead_letter_headers(error), *self._headers)
+        return Outgoing(self._topics.dead_letters, key, encode_spans(revision.spans), None, headers)
+
+    def _publish(self, revision: Revision) -> list[Outgoing]:
+        spans = revision.spans
+        trace = closed_trace(
+            revision.trace_id,
+            spans,
+            revision=revision.revision,
+            reason=revision.reason,
+            first_arrival_ns=revision.first_arrival_ns,
+            last_arrival_ns=revision.last_arrival_ns,
+            duplicate_count=revision.duplicate_count,
+            replay_id=self._replay_id,
+        )
+        tally = self.tally
+        tally.traces += 1
+        tally.orphan_spans += trace.missing_parents
+        tally.rootless_traces += trace.missing_root
+        misdated = self.windows.count(
+            trace,
+            _ids(spans[: revision.counted]),
+            {span.span_id: span.count_milli for span in spans if span.count_milli != ONE_SPAN_MILLI},
+            revision.last_arrival_ns,
+            revision.first_offset,
+        )
+        if misdated:
+            tally.misdated_spans += len(misdated)
+            trace = _with_warnings(trace, misdated)
+        out: list[Outgoing] = []
+        findings = self._hooks.trace_hook.on_trace(trace) if self._hooks.trace_hook is not None else []
+        sampled_by = self._sampler.sampled_by(trace, revision.interesting or bool(findings), revision.kept_by)
+        if revision.shed:
+            findings = [*findings, _shed_finding(trace)]
+        if sampled_by:
+            self.assembler.mark_kept(trace.trace_id, sampled_by)
+            key = trace.trace_id.hex().encode()
+            for record in encode_trace(replace(trace, sampled_by=sampled_by)):
+                out.append(Outgoing(self._topics.traces, key, record, None, self._headers))
+                tally.trace_records += 1
+        else:
+            tally.sampled_out += 1
+        return out + self._findings(findings) if findings else out
+
+    def _windows_due(self) -> list[Outgoing]:
+        now_ns = self.assembler.now_ns
+        if now_ns < self._next_windows_ns:
+            return []
+        # Often enough for windows of ten seconds; a step of the clock, so that it does not depend on batching.
+        self._next_windows_ns = now_ns - now_ns % 100_000_000 + 100_000_000
+        closed, amended = self.windows.advance(now_ns)
+        out: list[Outgoing] = []
+        for window in closed:
+            out += self._window_records(window.series)
+        out += self._window_records(amended)
+        until_ns = self.windows.closed_until_ns
+        if self._hooks.window_hook is not None and until_ns > self._told_until_ns:
+            told = [(window.series, window.start_ns + WINDOW_NS) for window in closed]
+            if not told or told[-1][1] < until_ns:
+                told.append(([], until_ns))
+            for series, end_ns in told:
+                records = self._hooks.window_hook.on_windows(
+                    series, end_ns, now_ns, self.partition, self._rules.partitions
+                )
+                out += [self._finding_record(str(self.partition).encode(), record) for record in records]
+        self._told_until_ns = until_ns
+        return out
+
+    def _window_records(self, windows: Sequence[Window]) -> list[Outgoing]:
+        self.tally.windows += len(windows)
+        topic, headers = self._topics.windows, self._headers
+        return [Outgoing(topic, window_key(window), encode_window(window), None, headers) for window in windows]
+
+    def _findings(self, findings: Sequence[Finding]) -> list[Outgoing]:
+        return [self._finding_record(finding.service.encode(), encode_finding(finding)) for finding in findings]
+
+    def _finding_record(self, key: bytes, value: bytes) -> Outgoing:
+        self.tally.findings += 1
+        return Outgoing(self._topics.findings, key, value, self.assembler.now_ns // 1_000_000, self._headers)
+
+
+def window_key(window: Window) -> bytes:
+    """What partitions the windows topic: all parts of a series stand in one partition."""
+    if isinstance(window, OperationWindow):
+        return f"{window.service}\x1f{window.operation}".encode()
+    return f"{window.caller}\x1f{window.callee}".encode()
+
+
+def _ids(spans: Sequence[Span]) -> set[bytes]:
+    """The ids that ``spans`` have in a closed trace; a server's may be a derived one."""
+    receiving = (SpanKind.SERVER, SpanKind.CONSUMER)
+    return {span.span_id for span in spans} | {shared_span_id(span.span_id) for span in spans if span.kind in receiving}
+
+
+def _with_warnings(trace: ClosedTrace, misdated: set[bytes]) -> ClosedTrace:
+    spans = tuple(
+        span._replace(warnings=(*span.warnings, MISDATED_SPAN)) if span.span_id in misdated else span
+        for span in trace.spans
+    )
+    return replace(trace, spans=spans, warnings=(*trace.warnings, MISDATED_TRACE))
+
+
+def _shed_finding(trace: ClosedTrace) -> Finding:
+    return Finding(
+        finding_id=f"shed-{trace.trace_id.hex()}-{trace.revision}-{trace.span_count}",
+        kind="shed_trace",
+        service=trace.root_service,
+        operation=trace.root_name,
+        at_ns=trace.end_ns,
+        arrival_ns=trace.last_arrival_ns,
+        observed=float(trace.span_count),
+        unit="spans",
+        message=(
+            f"Closed after {trace.span_count} spans, before it was due: the worker holds as many spans as"
+            " TRACEWATCH_STREAM_MEMORY_SPANS allows. What comes later is a trace of its own."
+        ),
+        trace_id=trace.trace_id.hex(),
+        span_id=trace.root_span_id.hex(),
+        replay_id=trace.replay_id,
+    )

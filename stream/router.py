@@ -1,0 +1,86 @@
+"""Whatever OTLP writers put on the Collector's topic, to records that the assembler reads: one partition each.
+
+A record of any size, with spans of any traces and services, keyed or not, becomes at most one record a partition;
+the bytes of every span stay as they came.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+from stream.otlp_json import request_of_json
+from tracecore.errors import MalformedPayload
+from tracecore.otlp import RejectedSpan, decode_spans, encode_spans
+from tracecore.partition import partition_of
+from tracecore.span import Span
+from tracecore.topics import MAX_RECORD_BYTES
+
+#: A small record may unpack to this, at most; the broker bounds what is not packed.
+MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
+#: Spans and their resources in a record; leaves room for headers and a batch below MAX_RECORD_BYTES.
+_CHUNK_BYTES = MAX_RECORD_BYTES * 6 // 10
+#: A span beside its own bytes: field tags, and its share of resource and scope.
+_SPAN_OVERHEAD_BYTES = 16
+
+
+def decode_record(value: bytes) -> tuple[list[Span], list[RejectedSpan]]:
+    """Spans of a record that any OTLP tool may have written: protobuf or JSON, as it is or in gzip.
+
+    Raises ``MalformedPayload``.
+    """
+    if value.startswith(_GZIP_MAGIC):
+        value = _unpacked(value)
+    # A request in protobuf begins with its only field, number 1: the byte of a line feed, of all things.
+    if value[:1] == b"\n":
+        try:
+            return decode_spans(value)
+        except MalformedPayload:
+            if not _looks_like_json(value):
+                raise
+    if _looks_like_json(value):
+        value = request_of_json(value)
+    return decode_spans(value)
+
+
+def split_by_partition(spans: Iterable[Span], partitions: int) -> dict[int, list[Span]]:
+    """Spans by the partition of their trace, in their order."""
+    split: dict[int, list[Span]] = {}
+    known: dict[bytes, int] = {}
+    for span in spans:
+        partition = known.get(span.trace_id)
+        if partition is None:
+            partition = known[span.trace_id] = partition_of(span.trace_id, partitions)
+        split.setdefault(partition, []).append(span)
+    return split
+
+
+def encoded_records(spans: Iterable[Span]) -> Iterator[bytes]:
+    """Spans of one partition as records, each below Kafka's limit as far as its spans allow."""
+    chunk: list[Span] = []
+    size = 0
+    for span in spans:
+        cost = len(span.raw) + _SPAN_OVERHEAD_BYTES
+        if chunk and size + cost > _CHUNK_BYTES:
+            yield encode_spans(chunk)
+            chunk, size = [], 0
+        chunk.append(span)
+        size += cost
+    if chunk:
+        yield encode_spans(chunk)
+
+
+def _looks_like_json(value: bytes) -> bool:
+    return value.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+
+
+def _unpacked(value: bytes) -> bytes:
+    try:
+        unpacker = zlib.decompressobj(wbits=31)
+        unpacked = unpacker.decompress(value, MAX_UNPACKED_BYTES)
+    except zlib.error as error:
+        raise MalformedPayload(f"gzip does not unpack: {error}") from None
+    if unpacker.unconsumed_tail:
+        raise MalformedPayload(f"gzip unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    if not unpacker.eof:
+        raise MalformedPayload("gzip ends early")
+    return unpacked

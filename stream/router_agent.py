@@ -1,0 +1,114 @@
+"""The edge of the router: from the Collector's topic to the topic of spans."""
+
+import asyncio
+import logging
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from stream.outlet import Outlet
+from stream.pipeline import Outgoing
+from stream.router import decode_record, encoded_records, split_by_partition
+from stream.watermark import changed_watermarks
+from tracecore.dead_letter import dead_letter_headers
+from tracecore.errors import MalformedPayload, UndecodableRecord
+from tracecore.span import Span
+from tracecore.topics import Topics
+
+logger = logging.getLogger(__name__)
+
+#: How long spans wait for others of their partition: a record of one span costs as much as one of a hundred.
+_GATHER_S = 0.02
+#: Spans of one partition that are sent without waiting.
+_GATHER_SPANS = 500
+
+
+class RouterAgent:
+    """Gathers spans by partition and sends them on; commits what was read once it is stored."""
+
+    def __init__(self, app: faust.App, outlet: Outlet, topics: Topics, partitions: int) -> None:
+        self._app = app
+        self._outlet = outlet
+        self._topics = topics
+        self._partitions = partitions
+        self._gathered: dict[int, list[Span]] = {}
+        self._next_offsets: dict[TP, int] = {}
+        self._committed: dict[TP, int] = {}
+        self._sending = asyncio.Lock()
+        self.records_total = 0
+        self.spans_total = 0
+        self.dead_letters_total = 0
+
+    def attach(self, commit_interval_s: float) -> None:
+        """Register the agent, its timers and its signal handlers with the app."""
+        app = self._app
+        topic = app.topic(
+            self._topics.otlp_spans, key_serializer="raw", value_serializer="raw", acks=False, internal=False
+        )
+        app.agent(topic, name="route")(self._on_records)
+        app.timer(_GATHER_S, name="gathered")(self._on_gathered)
+        app.timer(commit_interval_s, name="routed")(self._commit)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_before_shutdown.connect(self._on_shutdown, weak=False)
+
+    async def _on_records(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            async with self._sending:
+                await self._outlet.send(self._read(message))
+                self._next_offsets[message.tp] = message.offset + 1
+                for partition in [p for p, spans in self._gathered.items() if len(spans) >= _GATHER_SPANS]:
+                    await self._send(partition)
+
+    def _read(self, message: Any) -> list[Outgoing]:
+        """Gather a record's spans; returns dead letters."""
+        self.records_total += 1
+        value = message.value or b""
+        try:
+            spans, rejected = decode_record(value)
+        except MalformedPayload as error:
+            return [self._dead_letter(message, value, str(error))]
+        self.spans_total += len(spans)
+        for partition, share in split_by_partition(spans, self._partitions).items():
+            self._gathered.setdefault(partition, []).extend(share)
+        return [self._dead_letter(message, span.request, span.reason) for span in rejected]
+
+    def _dead_letter(self, message: Any, value: bytes, reason: str) -> Outgoing:
+        self.dead_letters_total += 1
+        error = UndecodableRecord(message.topic, message.partition, message.offset, reason)
+        logger.warning("dead letter: %s", error)
+        return Outgoing(self._topics.dead_letters, message.key, value, None, dead_letter_headers(error))
+
+    async def _send(self, partition: int) -> None:
+        spans = self._gathered.pop(partition)
+        records = [Outgoing(self._topics.spans, b"", record) for record in encoded_records(spans)]
+        await self._outlet.send(records, partition)
+
+    async def _send_gathered(self) -> None:
+        for partition in list(self._gathered):
+            await self._send(partition)
+
+    async def _on_gathered(self) -> None:
+        if self._gathered:
+            async with self._sending:
+                await self._send_gathered()
+
+    async def _commit(self) -> None:
+        async with self._sending:
+            await self._send_gathered()
+            offsets = changed_watermarks(self._next_offsets, self._committed)
+        if not offsets:
+            return
+        await self._outlet.flush()
+        # Private in Faust: its public commit() only knows of acknowledged events.
+        if await self._app.consumer._commit(offsets):  # type: ignore[attr-defined]
+            self._committed.update(offsets)
+
+    async def _on_revoked(self, app: faust.App, revoked: Any, **_: Any) -> None:
+        await self._commit()
+        self._next_offsets.clear()
+        self._committed.clear()
+
+    async def _on_shutdown(self, app: faust.App, **_: Any) -> None:
+        await self._commit()

@@ -1,0 +1,271 @@
+"""Statistics of one partition in ten-second windows of event time, taken from every trace before sampling.
+
+Everything in a window comes from closed traces, for self time and gaps need the tree. So that nothing is counted
+twice, a revision counts only the spans, and the calls, that no earlier revision of the trace held; what it corrects
+of earlier spans (a self time that a late child shortens) is not corrected here.
+
+A window closes ``grace`` after its end. What is counted into it later makes the whole window again, with more
+spans: of records with the same key, window and partition, the one with the most spans is the truth.
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tracecore.buckets import Buckets, bucket_of, merged
+from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
+from tracecore.span import SpanKind, StatusCode
+from tracecore.window import WINDOW_NS, HopWindow, OperationWindow, Window, window_start
+
+#: Operations beyond ``max_series`` are counted under this name: a service that puts ids into names harms itself only.
+OTHER_OPERATION = "(other)"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLimits:
+    """Nanoseconds of arrival and event time."""
+
+    #: A window closes this long after its end.
+    grace_ns: int
+    #: A span that ended longer before its arrival than this counts at its arrival.
+    past_ns: int
+    #: A span that ends further in the arrival clock's future than this counts at its arrival.
+    future_ns: int
+    #: Series a window holds, at most.
+    max_series: int
+
+
+class ClosedWindow(NamedTuple):
+    """A window that closes for the first time: all its series, and the arrival at which it closes."""
+
+    start_ns: int
+    series: list[Window]
+
+
+class _Series:
+    """Counts of an operation or a hop: ``second`` is self time of the one, gap of the other."""
+
+    __slots__ = (
+        "changed",
+        "count_milli",
+        "duration",
+        "error_milli",
+        "failed",
+        "second",
+        "slowest",
+        "slowest_ns",
+        "spans",
+    )
+
+    def __init__(self) -> None:
+        self.spans = 0
+        self.count_milli = 0
+        self.error_milli = 0
+        self.duration: Buckets = {}
+        self.second: Buckets = {}
+        self.slowest_ns = -1
+        self.slowest = ""
+        self.failed = ""
+        self.changed = True
+
+    def count(self, milli: int, failed: bool, duration_ns: int, second_ns: int, trace_id: str) -> None:
+        self.changed = True
+        self.spans += 1
+        self.count_milli += milli
+        bucket = bucket_of(duration_ns)
+        self.duration[bucket] = self.duration.get(bucket, 0) + milli
+        if second_ns >= 0:
+            bucket = bucket_of(second_ns)
+            self.second[bucket] = self.second.get(bucket, 0) + milli
+        if failed:
+            self.error_milli += milli
+            self.failed = max(self.failed, trace_id)
+        if duration_ns > self.slowest_ns:
+            self.slowest_ns, self.slowest = duration_ns, trace_id
+
+    def restore(self, window: Window, second: Buckets) -> None:
+        self.spans += window.spans
+        self.count_milli += window.count_milli
+        self.error_milli += window.error_milli
+        self.duration = merged((self.duration, window.duration))
+        self.second = merged((self.second, second))
+        self.slowest = max(self.slowest, window.slowest)
+        self.failed = max(self.failed, window.failed)
+        self.changed = True
+
+
+class _Window:
+    __slots__ = ("amended_at_ns", "closed", "first_offset", "hops", "operations")
+
+    def __init__(self, first_offset: int) -> None:
+        self.first_offset = first_offset
+        self.operations: dict[tuple[str, str, int], _Series] = {}
+        self.hops: dict[tuple[str, str, str], _Series] = {}
+        self.closed = False
+        self.amended_at_ns: int | None = None
+
+
+class Windows:
+    """The windows of one source partition."""
+
+    def __init__(self, partition: int, limits: WindowLimits) -> None:
+        self._partition = partition
+        self._limits = limits
+        self._windows: dict[int, _Window] = {}
+        self._closed_until_ns = 0
+        #: Spans that were counted into OTHER_OPERATION.
+        self.overflowed_spans = 0
+
+    @property
+    def closed_until_ns(self) -> int:
+        """No further window that ends at or before this will close for the first time."""
+        return self._closed_until_ns
+
+    @property
+    def first_offset(self) -> int | None:
+        """The lowest offset that a window rests on which did not close yet."""
+        return min((window.first_offset for window in self._windows.values() if not window.closed), default=None)
+
+    def count(
+        self,
+        closed: ClosedTrace,
+        counted_already: Set[bytes],
+        milli_of: dict[bytes, int],
+        arrival_ns: int,
+        first_offset: int,
+    ) -> set[bytes]:
+        """Count the spans of a revision, but those ``counted_already``; returns the ids of those with untrue times.
+
+        ``milli_of`` has the weight of spans by id where it is not a thousand; ``arrival_ns`` is when the trace's
+        last span came.
+        """
+        trace_id = closed.trace_id.hex()
+        earliest_ns, latest_ns = arrival_ns - self._limits.past_ns, arrival_ns + self._limits.future_ns
+        misdated: set[bytes] = set()
+        by_id = {span.span_id: span for span in closed.spans}
+        called: set[bytes] = set()
+        for span in closed.spans:
+            span_id, end_ns = span.span_id, span.end_ns
+            client = _client_of(span, by_id)
+            if client is not None:
+                called.add(client.span_id)
+            fresh = span_id not in counted_already
+            fresh_call = client is not None and (fresh or client.span_id not in counted_already)
+            if not fresh and not fresh_call:
+                continue
+            if not earliest_ns <= end_ns <= latest_ns:
+                misdated.add(span_id)
+                end_ns = arrival_ns
+            window = self._window_of(end_ns, arrival_ns, first_offset)
+            milli = milli_of.get(span_id, 1000)
+            if fresh:
+                series = self._operation(window, span.service, span.name, span.kind)
+                duration_ns = span.end_ns - span.start_ns
+                series.count(milli, span.status == StatusCode.ERROR, duration_ns, max(span.self_time_ns, 0), trace_id)
+            if client is not None and fresh_call:
+                hop = self._hop(window, client.service, span.service, span.name)
+                failed = client.status == StatusCode.ERROR or span.status == StatusCode.ERROR
+                gap_ns = span.gap_ns if span.gap_ns != NO_GAP else -1
+                hop.count(milli, failed, client.end_ns - client.start_ns, gap_ns, trace_id)
+        return misdated
+
+    def advance(self, now_ns: int) -> tuple[list[ClosedWindow], list[Window]]:
+        """Windows that close at ``now_ns``, oldest first; and series of closed ones that have changed since."""
+        closed: list[ClosedWindow] = []
+        amended: list[Window] = []
+        for start_ns in sorted(self._windows):
+            window = self._windows[start_ns]
+            end_ns = start_ns + WINDOW_NS
+            if not window.closed:
+                if now_ns >= end_ns + self._limits.grace_ns:
+                    window.closed = True
+                    closed.append(ClosedWindow(start_ns, self._series(start_ns, window)))
+            elif window.amended_at_ns is not None and now_ns >= window.amended_at_ns:
+                amended += self._series(start_ns, window)
+                window.amended_at_ns = None
+            if now_ns >= end_ns + self._limits.past_ns + self._limits.grace_ns:
+                amended += self._series(start_ns, window)
+                del self._windows[start_ns]
+        self._closed_until_ns = max(self._closed_until_ns, window_start(now_ns - self._limits.grace_ns))
+        return closed, amended
+
+    def changed(self) -> list[Window]:
+        """Every series that no record tells of yet, for a successor."""
+        return [series for start, window in sorted(self._windows.items()) for series in self._series(start, window)]
+
+    def take_over(self, windows: Sequence[Window], closed_until_ns: int, offset: int) -> None:
+        """Go on with series that a predecessor counted; ``offset`` is of the record that told of them."""
+        self._closed_until_ns = max(self._closed_until_ns, closed_until_ns)
+        for series in windows:
+            window = self._window_of(series.start_ns, closed_until_ns, offset)
+            if isinstance(series, OperationWindow):
+                into = self._operation(window, series.service, series.operation, series.kind)
+                into.restore(series, series.self_time)
+            else:
+                self._hop(window, series.caller, series.callee, series.operation).restore(series, series.gap)
+
+    def _window_of(self, end_ns: int, now_ns: int, first_offset: int) -> _Window:
+        start_ns = end_ns - end_ns % WINDOW_NS
+        window = self._windows.get(start_ns)
+        if window is None:
+            window = self._windows[start_ns] = _Window(first_offset)
+            # Its time has passed with nothing in it: it cannot close again, only be amended.
+            window.closed = start_ns + WINDOW_NS <= self._closed_until_ns
+        if window.closed:
+            if window.amended_at_ns is None:
+                window.amended_at_ns = now_ns + WINDOW_NS
+        elif first_offset < window.first_offset:
+            window.first_offset = first_offset
+        return window
+
+    def _operation(self, window: _Window, service: str, name: str, kind: int) -> _Series:
+        key = (service, name, kind)
+        series = window.operations.get(key)
+        if series is None:
+            if len(window.operations) >= self._limits.max_series:
+                self.overflowed_spans += 1
+                key = (service, OTHER_OPERATION, kind)
+            series = window.operations.setdefault(key, _Series())
+        return series
+
+    def _hop(self, window: _Window, caller: str, callee: str, name: str) -> _Series:
+        key = (caller, callee, name)
+        series = window.hops.get(key)
+        if series is None:
+            if len(window.hops) >= self._limits.max_series:
+                key = (caller, callee, OTHER_OPERATION)
+            series = window.hops.setdefault(key, _Series())
+        return series
+
+    def _series(self, start_ns: int, window: _Window) -> list[Window]:
+        """Series that have changed since they were last asked for."""
+        series: list[Window] = []
+        for (service, operation, kind), s in window.operations.items():
+            if s.changed:
+                s.changed = False
+                series.append(
+                    OperationWindow(
+                        start_ns, service, operation, kind, self._partition, s.spans, s.count_milli, s.error_milli,
+                        dict(s.duration), dict(s.second), s.slowest, s.failed,
+                    )
+                )  # fmt: skip
+        for (caller, callee, operation), s in window.hops.items():
+            if s.changed:
+                s.changed = False
+                series.append(
+                    HopWindow(
+                        start_ns, caller, callee, operation, self._partition, s.spans, s.count_milli, s.error_milli,
+                        dict(s.duration), dict(s.second), s.slowest, s.failed,
+                    )
+                )  # fmt: skip
+        return series
+
+
+def _client_of(span: TracedSpan, by_id: dict[bytes, TracedSpan]) -> TracedSpan | None:
+    """The span that called ``span``, if a call between services ends in it."""
+    if span.kind not in (SpanKind.SERVER, SpanKind.CONSUMER) or not span.tree_parent_id:
+        return None
+    parent = by_id.get(span.tree_parent_id)
+    if parent is None or parent.kind not in (SpanKind.CLIENT, SpanKind.PRODUCER):
+        return None
+    return parent
