@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -103,10 +103,8 @@ async def _measured(provider: TracerProvider, live_port: int, count: int, spans_
         ended_ns[f"fails {number}"] = now_ns
         span.end(now_ns)
         await asyncio.sleep(1 / ERRORS_PER_S)
-    try:
+    with suppress(TimeoutError):
         await asyncio.wait_for(receiving, PATIENCE_S)
-    except TimeoutError:
-        pass
     loading.cancel()
     return delays
 
