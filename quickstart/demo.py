@@ -112,6 +112,11 @@ class _Demo:
                 ("dashboard", dashboard, "history: traces, service flow, errors"),
                 ("live_api", f"{live_api}/docs", "REST and query APIs"),
                 ("live alerts", f"ws://127.0.0.1:{ports['live_api']}/ws/alerts", "WebSocket feed"),
+                (
+                    "gateway",
+                    f"http://127.0.0.1:{ports['gateway']}/v1/traces",
+                    "OTLP/HTTP, for services of any language",
+                ),
                 (broker.title, broker.bootstrap_servers, "topics tracewatch.*"),
                 (postgres.title, f"psql '{postgres.url}'", "database tracewatch"),
                 ("demo shop", f"{shop_urls['api-service']}/docs", "the instrumented services"),

@@ -9,26 +9,40 @@ from quickstart.python_module import PythonModule, http_answers
 
 
 def rooms(
-    environment: Mapping[str, str], databases: Databases, ports: Mapping[str, int], run_dir: Path
+    kafka: Mapping[str, str], databases: Databases, ports: Mapping[str, int], run_dir: Path
 ) -> list[PythonModule]:
-    live_api = f"http://127.0.0.1:{ports['live_api']}"
-    dashboard = f"http://127.0.0.1:{ports['dashboard']}"
+    """Every room. ``kafka`` is the environment in which it finds the broker; ``ports`` has one for each room."""
+    urls = {room: f"http://127.0.0.1:{ports[room]}" for room in ("stream", "sink", "live_api", "dashboard", "gateway")}
     return [
-        PythonModule("stream", environment={**environment}, is_ready=lambda: True, run_dir=run_dir),
+        PythonModule(
+            "stream",
+            # The embedded broker lets a group wait for half of its session timeout before it begins.
+            environment={
+                **kafka,
+                "TRACEWATCH_STREAM_PORT": str(ports["stream"]),
+                "TRACEWATCH_STREAM_SESSION_TIMEOUT_S": "3",
+            },
+            is_ready=http_answers(f"{urls['stream']}/healthz"),
+            run_dir=run_dir,
+        ),
         PythonModule(
             "sink",
-            environment={**environment, "TRACEWATCH_DATABASE_URL": databases.writer},
-            is_ready=lambda: True,
+            environment={
+                **kafka,
+                "TRACEWATCH_DATABASE_URL": databases.writer,
+                "TRACEWATCH_SINK_PORT": str(ports["sink"]),
+            },
+            is_ready=http_answers(f"{urls['sink']}/healthz"),
             run_dir=run_dir,
         ),
         PythonModule(
             "live_api",
             environment={
-                **environment,
+                **kafka,
                 "TRACEWATCH_DATABASE_URL": databases.reader,
                 "TRACEWATCH_LIVE_API_PORT": str(ports["live_api"]),
             },
-            is_ready=http_answers(f"{live_api}/readyz"),
+            is_ready=http_answers(f"{urls['live_api']}/readyz"),
             run_dir=run_dir,
         ),
         PythonModule(
@@ -36,9 +50,16 @@ def rooms(
             environment={
                 "TRACEWATCH_DATABASE_URL": databases.reader,
                 "TRACEWATCH_DASHBOARD_PORT": str(ports["dashboard"]),
-                "TRACEWATCH_DASHBOARD_LIVE_API_URL": live_api,
+                "TRACEWATCH_DASHBOARD_LIVE_API_URL": urls["live_api"],
             },
-            is_ready=http_answers(f"{dashboard}/_stcore/health"),
+            is_ready=http_answers(f"{urls['dashboard']}/_stcore/health"),
+            run_dir=run_dir,
+        ),
+        PythonModule(
+            "tracewatch.gateway",
+            title="gateway",
+            environment={**kafka, "TRACEWATCH_GATEWAY_PORT": str(ports["gateway"])},
+            is_ready=http_answers(f"{urls['gateway']}/healthz"),
             run_dir=run_dir,
         ),
     ]

@@ -12,8 +12,11 @@ USUAL_PORTS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "kafka": 19092,
         "postgres": 15432,
-        "live_api": 8600,
         "dashboard": 8501,
+        "live_api": 8600,
+        "gateway": 4318,
+        "stream": 6066,
+        "sink": 6067,
         "api_service": 8701,
         "yahoo_finance_proxy": 8702,
         "network": 8703,
