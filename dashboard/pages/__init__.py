@@ -1,0 +1,1 @@
+"""Pages: a function a page. They ask queries, draw figures, and decide nothing."""

@@ -1,0 +1,176 @@
+"""Who called whom, how often, how slowly; and how each service fared."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dashboard.figures.service_flow import ServiceEdge, ServiceNode, kinds_of
+from dashboard.queries.query import Query, Row, minutes_of, moment, query, resolution_for_all
+from dashboard.time_range import MINUTE_NS, TimeRange
+
+#: A health score older than this says nothing about the end of the range.
+_HEALTH_FRESH_NS = 10 * MINUTE_NS
+
+
+def dependencies(span: TimeRange) -> Query:
+    """A row a caller and callee: ``caller, callee, callee_type, calls, errors, mean_ns, gap_ns``."""
+    start, end = minutes_of(span)
+    return query(
+        """
+        SELECT caller, callee, callee_type,
+               sum(calls_milli)::float8 / 1000 AS calls, sum(errors_milli)::float8 / 1000 AS errors,
+               sum(duration_ns)::float8 / nullif(sum(calls), 0) AS mean_ns,
+               sum(gap_ns)::float8 / nullif(sum(gap_calls), 0) AS gap_ns
+        FROM service_dependencies
+        WHERE start_time >= %(start)s AND start_time < %(end)s
+        GROUP BY caller, callee, callee_type
+        ORDER BY caller, callee, callee_type
+        """,
+        start=start,
+        end=end,
+    )
+
+
+def hop_p95(span: TimeRange) -> Query:
+    """A row a caller and callee: ``caller, callee, p95_ns``, the caller's side."""
+    resolution = resolution_for_all(span)
+    start, end = resolution.bounds(span)
+    return query(
+        f"""
+        SELECT caller, callee,
+               histogram_quantile(array_agg(bucket ORDER BY bucket), array_agg(count ORDER BY bucket), 0.95) AS p95_ns
+        FROM (
+            SELECT caller, callee, bucket, sum(count)::bigint AS count
+            FROM hop_{resolution.suffix}, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
+            WHERE start_time >= %(start)s AND start_time < %(end)s
+            GROUP BY caller, callee, bucket
+        ) AS merged
+        GROUP BY caller, callee
+        """,
+        start=start,
+        end=end,
+    )
+
+
+def service_statistics(span: TimeRange) -> Query:
+    """A row a service: ``service, spans, errors, p95_ns`` of what it served.
+
+    What it served are its server's and consumer's spans; of a service that has none, all of its spans.
+    """
+    resolution = resolution_for_all(span)
+    start, end = resolution.bounds(span)
+    return query(
+        f"""
+        WITH stretch AS (
+            SELECT service, kind, count_milli, error_milli, duration_buckets, duration_counts
+            FROM operation_{resolution.suffix}
+            WHERE start_time >= %(start)s AND start_time < %(end)s
+        ), serving AS (
+            SELECT DISTINCT service FROM stretch WHERE kind IN (2, 5)
+        ), served AS (
+            SELECT * FROM stretch WHERE kind IN (2, 5) OR service NOT IN (SELECT service FROM serving)
+        ), merged AS (
+            SELECT service, bucket, sum(count)::bigint AS count
+            FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
+            GROUP BY service, bucket
+        ), quantiles AS (
+            SELECT service,
+                   histogram_quantile(array_agg(bucket ORDER BY bucket), array_agg(count ORDER BY bucket), 0.95)
+                       AS p95_ns
+            FROM merged GROUP BY service
+        ), totals AS (
+            SELECT service, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
+            FROM served GROUP BY service
+        )
+        SELECT service, spans, errors, p95_ns FROM totals LEFT JOIN quantiles USING (service) ORDER BY service
+        """,
+        start=start,
+        end=end,
+    )
+
+
+def health(span: TimeRange) -> Query:
+    """A row a service: ``service, score, reasons``, the newest of the range's end."""
+    return query(
+        """
+        SELECT DISTINCT ON (service) service, score, reasons
+        FROM service_health
+        WHERE start_time >= %(start)s AND start_time < %(end)s AND replay_id = ''
+        ORDER BY service, start_time DESC
+        """,
+        start=moment(max(span.start_ns, span.end_ns - _HEALTH_FRESH_NS)),
+        end=moment(span.end_ns),
+    )
+
+
+def edges_of(dependency_rows: Iterable[Row], p95_rows: Iterable[Row]) -> list[ServiceEdge]:
+    """The answers of ``dependencies`` and ``hop_p95`` as edges; of two kinds of call to one callee, their sum."""
+    p95 = {(row["caller"], row["callee"]): row["p95_ns"] for row in p95_rows}
+    merged: dict[tuple[str, str], ServiceEdge] = {}
+    for row in dependency_rows:
+        key = (row["caller"], row["callee"])
+        edge = ServiceEdge(
+            row["caller"],
+            row["callee"],
+            row["callee_type"],
+            row["calls"],
+            row["errors"],
+            p95.get(key),
+            row["mean_ns"],
+            row["gap_ns"],
+        )
+        if (other := merged.get(key)) is not None:
+            larger = edge if edge.calls > other.calls else other
+            edge = ServiceEdge(
+                *key,
+                larger.callee_type,
+                edge.calls + other.calls,
+                edge.errors + other.errors,
+                larger.p95_ns,
+                larger.mean_ns,
+                larger.gap_ns,
+            )
+        merged[key] = edge
+    return list(merged.values())
+
+
+def nodes_of(
+    statistics: Iterable[Row], health_rows: Iterable[Row], edges: list[ServiceEdge], span: TimeRange
+) -> list[ServiceNode]:
+    """Every service that served, has a health or stands at an edge."""
+    scores = {row["service"]: row for row in health_rows}
+    kinds = kinds_of(edges)
+    nodes = {}
+    for row in statistics:
+        score = scores.get(row["service"])
+        nodes[row["service"]] = ServiceNode(
+            row["service"],
+            "service",
+            float(score["score"]) if score else None,
+            row["spans"] / span.seconds,
+            row["errors"] / row["spans"] if row["spans"] else None,
+            row["p95_ns"],
+            reasons_text(score["reasons"]) if score else "",
+        )
+    for edge in edges:
+        for name in (edge.caller, edge.callee):
+            kind = kinds.get(name, "service")
+            # A caller, or a callee with spans, is a service of ours whatever a peer's attribute calls it.
+            if name not in nodes:
+                nodes[name] = ServiceNode(name, "service" if name == edge.caller else kind)
+    return [nodes[name] for name in sorted(nodes)]
+
+
+def reasons_text(reasons: Any) -> str:
+    """What cost a service its health, as a sentence a reason."""
+    if isinstance(reasons, str):
+        reasons = json.loads(reasons)
+    texts = []
+    for reason in reasons if isinstance(reasons, list) else []:
+        if isinstance(reason, Mapping):
+            text = str(reason.get("reason") or reason.get("message") or reason.get("kind") or "")
+            points = reason.get("points")
+            texts.append(f"{text} (-{points:g})" if isinstance(points, int | float) and points else text)
+        else:
+            texts.append(str(reason))
+    return "; ".join(text for text in texts if text)

@@ -1,0 +1,77 @@
+"""The HTTP server: Streamlit as an ASGI application, in its own look, beside a health check."""
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import streamlit as st
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from streamlit import config
+
+from dashboard.figures.palette import DARK, LIGHT, Palette
+from dashboard.settings import DashboardSettings
+
+#: Open pages hold WebSockets; they are not waited for longer than this at the end.
+_GOODBYE_S: Final = 2
+
+
+def serve(settings: DashboardSettings, script: Path) -> int:
+    """Serve ``script`` until a signal ends it. Returns the process's exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name, value in _options(settings).items():
+        config.set_option(name, value)
+    application = st.App(script, routes=[Route("/healthz", _healthz)])
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            timeout_graceful_shutdown=_GOODBYE_S,
+            lifespan="on",
+        )
+    )
+    logging.getLogger(__name__).info("the dashboard listens on http://%s:%d", settings.host, settings.port)
+    server.run()
+    return 0 if server.started else 1
+
+
+async def _healthz(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok\n")
+
+
+def _options(settings: DashboardSettings) -> dict[str, Any]:
+    return {
+        "server.headless": True,
+        "server.port": settings.port,
+        "server.address": settings.host,
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "viewer",
+        "client.showSidebarNavigation": False,
+        "theme.baseFontSize": 15,
+        "theme.baseRadius": "7px",
+        **_theme("light", LIGHT),
+        **_theme("dark", DARK),
+    }
+
+
+def _theme(mode: str, palette: Palette) -> dict[str, Any]:
+    return {
+        f"theme.{mode}.primaryColor": palette.accent,
+        f"theme.{mode}.backgroundColor": palette.background,
+        f"theme.{mode}.secondaryBackgroundColor": palette.surface,
+        f"theme.{mode}.textColor": palette.ink,
+        f"theme.{mode}.linkColor": palette.accent,
+        f"theme.{mode}.borderColor": palette.line,
+        f"theme.{mode}.redColor": palette.bad,
+        f"theme.{mode}.orangeColor": palette.warn,
+        f"theme.{mode}.greenColor": palette.good,
+        f"theme.{mode}.blueColor": palette.accent,
+        f"theme.{mode}.showWidgetBorder": True,
+    }

@@ -1,0 +1,166 @@
+"""What a page is given: the range and the filters that the URL says, the viewer's clock and colours, and the history.
+
+The URL is the truth: a control shows what it says, and a change of a control is a change of the URL.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
+
+from dashboard.database import Database
+from dashboard.figures.palette import Palette, palette_of
+from dashboard.queries.query import Query, Row
+from dashboard.settings import DashboardSettings
+from dashboard.time_range import SECOND_NS, TimeRange, range_of
+from tracecore.settings import DatabaseSettings, read
+
+#: The clock moves in steps, so that what two controls ask within one is the same question.
+_CLOCK_STEP_NS: Final = 5 * SECOND_NS
+#: Parameters that go along from page to page.
+CARRIED: Final = ("range", "from", "to")
+
+
+@dataclass(frozen=True)
+class View:
+    """One run of one page for one viewer."""
+
+    span: TimeRange
+    now_ns: int
+    zone: tzinfo
+    zone_name: str
+    palette: Palette
+    notice: str
+    settings: DashboardSettings
+    pages: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self, query: Query) -> list[Row]:
+        """The answer, remembered for some seconds. Raises ``HistoryUnavailable``."""
+        return _remembered(query)
+
+    def param(self, name: str) -> str:
+        """A parameter of the URL, or empty."""
+        return st.query_params.get(name, "")
+
+    def link(self, page: str, **params: str) -> tuple[Any, dict[str, str]]:
+        """A page and the parameters to open it with: the range, and what is given and not empty."""
+        return self.pages[page], self.span.as_params() | {name: value for name, value in params.items() if value}
+
+
+def current_view(pages: Mapping[str, Any]) -> View:
+    """The view that the URL asks for, now."""
+    now_ns = time.time_ns() // _CLOCK_STEP_NS * _CLOCK_STEP_NS + _CLOCK_STEP_NS
+    span, notice = range_of(st.query_params.to_dict(), now_ns)
+    zone_name = st.context.timezone or "UTC"
+    try:
+        zone: tzinfo = ZoneInfo(zone_name)
+    except (ZoneInfoNotFoundError, ValueError):
+        zone, zone_name = UTC, "UTC"
+    mode = st.context.theme.type or "light"
+    return View(span, now_ns, zone, zone_name, palette_of(mode), notice, settings(), pages)
+
+
+@st.cache_resource(show_spinner=False)
+def settings() -> DashboardSettings:
+    """The process's settings, read once."""
+    return read(DashboardSettings)
+
+
+@st.cache_resource(show_spinner=False)
+def database() -> Database:
+    """The process's database, shared by all viewers."""
+    return Database(
+        read(DatabaseSettings).url.get_secret_value(),
+        connections=settings().connections,
+        query_timeout_s=settings().query_timeout_s,
+    )
+
+
+def set_params(**params: str) -> None:
+    """Change the URL; an empty value takes its parameter away."""
+    for name, value in params.items():
+        if value:
+            st.query_params[name] = value
+        elif name in st.query_params:
+            del st.query_params[name]
+
+
+def select(label: str, name: str, options: Sequence[str], *, empty: str, texts: Mapping[str, str] | None = None) -> str:
+    """A select box for parameter ``name``; empty where nothing is chosen. What the URL says is always an option."""
+    chosen = st.query_params.get(name, "")
+    choices = ["", *dict.fromkeys([*options, *([chosen] if chosen else [])])]
+    key = _bound(name, chosen)
+    names = dict(texts or {})
+    st.selectbox(
+        label,
+        choices,
+        key=key,
+        format_func=lambda choice: names.get(choice, choice) or empty,
+        on_change=_write_back,
+        args=(name, key),
+    )
+    return chosen
+
+
+def text(label: str, name: str, *, placeholder: str, help: str | None = None) -> str:
+    """A text field for parameter ``name``."""
+    chosen = st.query_params.get(name, "")
+    key = _bound(name, chosen)
+    st.text_input(label, key=key, placeholder=placeholder, help=help, on_change=_write_back, args=(name, key))
+    return chosen
+
+
+def choice(label: str, name: str, options: Mapping[str, str], default: str) -> str:
+    """A row of buttons, one of them on, for parameter ``name``: value to text."""
+    chosen = st.query_params.get(name, "")
+    chosen = chosen if chosen in options else default
+    key = _bound(name, chosen)
+    st.segmented_control(
+        label,
+        list(options),
+        key=key,
+        format_func=lambda option: options[option],
+        required=True,
+        on_change=_write_back,
+        args=(name, key, default),
+        label_visibility="collapsed",
+    )
+    return chosen
+
+
+def toggle(label: str, name: str, help: str | None = None) -> bool:
+    """A switch for parameter ``name``: "1" or absent."""
+    on = st.query_params.get(name) == "1"
+    key = _bound(name, on)
+    st.toggle(label, key=key, help=help, on_change=_write_back, args=(name, key))
+    return on
+
+
+def _bound(name: str, value: Any) -> str:
+    key = f"control.{name}"
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+    return key
+
+
+def _write_back(name: str, key: str, default: str = "") -> None:
+    value = st.session_state[key]
+    text = "1" if value is True else "" if value is False or value is None else str(value)
+    set_params(**{name: "" if text == default else text})
+
+
+@st.cache_data(ttl=15, max_entries=400, show_spinner=False, hash_funcs={Query: lambda query: repr(query)})
+def _remembered(query: Query) -> list[Row]:
+    return database().rows(query)
+
+
+Page = Callable[[View], None]
+
+
+def by_name(rows: Iterable[Row], column: str) -> list[str]:
+    """One column of an answer as texts."""
+    return [str(row[column]) for row in rows]
