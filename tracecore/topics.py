@@ -10,6 +10,12 @@ MAX_RECORD_BYTES = 1_000_000
 #: Header of every record that a replay made, and of all that is derived from it: the id of that replay.
 REPLAY_HEADER = "tracewatch-replay"
 
+#: Header of the record, without spans, that ends a replay in its partition: all that is open then closes.
+REPLAY_END_HEADER = "tracewatch-replay-end"
+
+#: Header of records that a stopping worker leaves to its successor: their spans stand in the topic already.
+HANDOVER_HEADER = "tracewatch-handover"
+
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
