@@ -27,15 +27,22 @@ class Databases:
     shop: str
 
 
-def prepared(postgres: EmbeddedPostgres, log_path: Path) -> Databases:
-    """Apply the migrations and make users and the shop's database. Blocks; raises QuickstartError."""
+def planned(postgres: EmbeddedPostgres) -> Databases:
+    """The URLs as they will be once `prepare` has made what they name."""
+    return Databases(
+        writer=_url_of_user(postgres.url, "demo_writer"),
+        reader=_url_of_user(postgres.url, "demo_reader"),
+        shop=postgres.url_of("shop"),
+    )
+
+
+def prepare(postgres: EmbeddedPostgres, urls: Databases, log_path: Path) -> None:
+    """Apply the migrations, make the users and the shop's database. Blocks; raises QuickstartError."""
     _migrate(postgres.url, log_path)
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        writer, reader = (
-            _login(connection, postgres.url, f"demo_{role}", f"tracewatch_{role}") for role in ("writer", "reader")
-        )
+        _create_user(connection, urls.writer, "tracewatch_writer")
+        _create_user(connection, urls.reader, "tracewatch_reader")
         connection.execute("CREATE DATABASE shop")
-    return Databases(writer, reader, postgres.url_of("shop"))
 
 
 def _migrate(url: str, log_path: Path) -> None:
@@ -54,12 +61,16 @@ def _migrate(url: str, log_path: Path) -> None:
         raise QuickstartError(f"the migrations failed; {log_path} ends:\n{tail}")
 
 
-def _login(connection: psycopg.Connection, url: str, user: str, role: str) -> str:
-    password = secrets.token_urlsafe(16)
+def _url_of_user(url: str, user: str) -> str:
+    server = urlsplit(url)
+    return urlunsplit(server._replace(netloc=f"{user}:{secrets.token_urlsafe(16)}@{server.hostname}:{server.port}"))
+
+
+def _create_user(connection: psycopg.Connection, url: str, role: str) -> None:
+    user = urlsplit(url)
+    assert user.username is not None
     connection.execute(
         sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} IN ROLE {}").format(
-            sql.Identifier(user), sql.Literal(password), sql.Identifier(role)
+            sql.Identifier(user.username), sql.Literal(user.password), sql.Identifier(role)
         )
     )
-    server = urlsplit(url)
-    return urlunsplit(server._replace(netloc=f"{user}:{password}@{server.hostname}:{server.port}"))

@@ -20,7 +20,7 @@ from quickstart.feed import alerts
 from quickstart.ports import chosen_ports
 from quickstart.python_module import ROOT
 from quickstart.state import DemoState
-from quickstart.supervisor import Supervisor
+from quickstart.supervisor import Supervisor, together
 from quickstart.terminal import Terminal
 
 #: Where logs and state lie.
@@ -88,17 +88,18 @@ class _Demo:
 
         broker = await self._broker(ports["kafka"])
         postgres = EmbeddedPostgres(log_path=options.run_dir / "postgres.log", port=ports["postgres"])
-        await self._supervisor.start(broker, postgres)
-
-        with terminal.step("migrations"):
-            urls = await asyncio.to_thread(databases.prepared, postgres, options.run_dir / "migrations.log")
+        logins = databases.planned(postgres)
         kafka = {"TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers, "TRACEWATCH_KAFKA_PARTITIONS": "4"}
-        shop_urls = {
-            name: f"http://127.0.0.1:{ports[name.replace('-', '_')]}"
-            for name in ("api-service", "yahoo_finance_proxy", "network")
-        }
-        await self._supervisor.start(*plan.rooms(kafka, urls, ports, options.run_dir))
-        await self._supervisor.start(*plan.shop(kafka, shop_urls, urls.shop, options.run_dir, options.traces_per_s))
+        shop_urls = plan.shop_urls(ports)
+        stream, *rooms = plan.rooms(kafka, logins, ports, options.run_dir)
+        *shop, scheduler = plan.shop(kafka, shop_urls, logins.shop, options.run_dir, options.traces_per_s)
+
+        await self._supervisor.start(broker, postgres)
+        # The stream makes the topics, the migrations the tables: what the others ask for when they start.
+        await together(self._supervisor.start(stream), self._migrate(postgres, logins))
+        await self._supervisor.start(*rooms, *shop)
+        # The last, so that no call fails but those that are told to.
+        await self._supervisor.start(scheduler)
 
         live_api, dashboard = (f"http://127.0.0.1:{ports[name]}" for name in ("live_api", "dashboard"))
         DemoState(
@@ -109,19 +110,18 @@ class _Demo:
         ).write(options.run_dir)
         terminal.running(
             [
-                ("dashboard", dashboard, "history: traces, service flow, errors"),
-                ("live_api", f"{live_api}/docs", "REST and query APIs"),
-                ("live alerts", f"ws://127.0.0.1:{ports['live_api']}/ws/alerts", "WebSocket feed"),
+                ("dashboard", dashboard, "service flow, traces, errors"),
+                ("live alerts", f"ws://127.0.0.1:{ports['live_api']}/ws/alerts", "WebSocket"),
+                ("APIs", f"{live_api}/docs", "traces, alerts, health; as Jaeger and Zipkin too"),
                 (
                     "gateway",
                     f"http://127.0.0.1:{ports['gateway']}/v1/traces",
-                    "OTLP/HTTP, for services of any language",
+                    "OTLP/HTTP, from any language",
                 ),
-                (broker.title, broker.bootstrap_servers, "topics tracewatch.*"),
-                (postgres.title, f"psql '{postgres.url}'", "database tracewatch"),
-                ("demo shop", f"{shop_urls['api-service']}/docs", "the instrumented services"),
-                ("logs", str(_shown(options.run_dir)), "a file a process"),
-                ("inject a fault", "python -m quickstart fault slow --service api-service", ""),
+                ("Kafka", broker.bootstrap_servers, f"{broker.title}; topics tracewatch.*"),
+                ("history", postgres.url, postgres.title),
+                ("demo shop", f"{shop_urls['api-service']}/docs", "services instrumented with tracewatch"),
+                ("logs", f"{_shown(options.run_dir)}/*.log", "a file a process"),
             ],
             time.monotonic() - begun_s,
         )
@@ -136,6 +136,10 @@ class _Demo:
         with self._terminal.step("Apache Kafka's jars (fetched once)"):
             # Not on the loop, which has to hear Ctrl-C meanwhile.
             return await asyncio.to_thread(ApacheKafka, log_path=log_path, port=port)
+
+    async def _migrate(self, postgres: EmbeddedPostgres, logins: databases.Databases) -> None:
+        with self._terminal.step("migrations"):
+            await asyncio.to_thread(databases.prepare, postgres, logins, self._options.run_dir / "migrations.log")
 
     async def _show_alerts(self, live_url: str) -> None:
         async for alert in alerts(live_url):

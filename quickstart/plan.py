@@ -11,7 +11,7 @@ from quickstart.python_module import PythonModule, http_answers
 def rooms(
     kafka: Mapping[str, str], databases: Databases, ports: Mapping[str, int], run_dir: Path
 ) -> list[PythonModule]:
-    """Every room. ``kafka`` is the environment in which it finds the broker; ``ports`` has one for each room."""
+    """Every room, the stream first. ``kafka`` is the environment in which it finds the broker."""
     urls = {room: f"http://127.0.0.1:{ports[room]}" for room in ("stream", "sink", "live_api", "dashboard", "gateway")}
     return [
         PythonModule(
@@ -65,9 +65,19 @@ def rooms(
     ]
 
 
+def shop_urls(ports: Mapping[str, int]) -> dict[str, str]:
+    """The base URL of each service of the shop, and of its network."""
+    return {
+        "api-service": f"http://127.0.0.1:{ports['api_service']}",
+        "yahoo_finance_proxy": f"http://127.0.0.1:{ports['yahoo_finance_proxy']}",
+        "network": f"http://127.0.0.1:{ports['network']}",
+    }
+
+
 def shop(
     environment: Mapping[str, str], urls: Mapping[str, str], database_url: str, run_dir: Path, traces_per_s: float
 ) -> list[PythonModule]:
+    """The demo shop, its scheduler last. ``urls`` are those of `shop_urls`."""
     port = {name: str(urlsplit(url).port) for name, url in urls.items()}
     shop = "quickstart.shop."
     return [

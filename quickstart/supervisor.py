@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, Protocol
 
 from quickstart.errors import ProcessFailed, QuickstartError
 from quickstart.service import Service
@@ -32,12 +32,7 @@ class Supervisor:
     async def start(self, *group: Service) -> None:
         """Start a group together; returns when all are ready. Raises ProcessFailed of the first that fails."""
         self._groups.append(group)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for service in group:
-                    tasks.create_task(self._started(service))
-        except* QuickstartError as failures:
-            raise failures.exceptions[0] from None
+        await together(*(self._started(service) for service in group))
 
     async def watch(self) -> None:
         """Until cancelled: report every service that dies, and start it again, three times at most.
@@ -82,3 +77,13 @@ class Supervisor:
             service.process.raise_if_late(begun_s + service.ready_timeout_s)
             await asyncio.sleep(POLL_INTERVAL_S)
         self._reporter.ready(service.title, time.monotonic() - begun_s)
+
+
+async def together(*steps: Coroutine[Any, Any, None]) -> None:
+    """Do all steps at the same time; the first QuickstartError cancels the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for step in steps:
+                tasks.create_task(step)
+    except* QuickstartError as failures:
+        raise failures.exceptions[0] from None

@@ -8,6 +8,7 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.spinner import Spinner
 from rich.table import Table
@@ -67,7 +68,10 @@ class Terminal:
     def died(self, failure: ProcessFailed, *, restarting: bool) -> None:
         self._starting.pop(failure.name, None)
         what_now = "starting it again" if restarting else "it is not started again"
-        body = Group(Text(failure.log_tail or "(it wrote nothing)", style="dim"), Text(f"log: {failure.log_path}"))
+        body = Group(
+            Text(failure.log_tail or "(it wrote nothing)", style="dim", no_wrap=True, overflow="ellipsis"),
+            Text(f"log: {failure.log_path}"),
+        )
         self._print(Panel(body, title=f"{failure.name} {failure.reason}; {what_now}", border_style="red", expand=False))
 
     def failed(self, error: Exception) -> None:
@@ -88,16 +92,17 @@ class Terminal:
 
     def running(self, rows: Sequence[tuple[str, str, str]], ready_after_s: float) -> None:
         """``rows``: what runs, where, and a word about it."""
-        table = Table(title_justify="left", header_style="bold", border_style="dim", pad_edge=False)
-        table.add_column("what")
-        table.add_column("where", style="cyan", overflow="fold")
-        table.add_column("what for", style="dim")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(style="cyan", overflow="fold")
+        table.add_column(style="dim", overflow="fold")
         for row in rows:
             table.add_row(*row)
-        self._print(table)
+        self._print(Padding(table, (1, 0)))
         self._print(
             _row(("ready", "bold green"), f" after {ready_after_s:.1f} s. Live alerts follow; Ctrl-C ends it all.")
         )
+        self._print(_row(("make it fail: python -m quickstart fault slow --service api-service\n", "dim")))
         self._status = Text("waiting for the first alert")
 
     def fault_injected(self, fault: Fault, for_s: float) -> None:
@@ -114,6 +119,8 @@ class Terminal:
             state = ("  ● firing    ", SEVERITY_STYLES.get(labels.get("severity", ""), "bold"))
         else:
             state = ("  ✓ resolved  ", "green")
+        service = labels.get("service", "")
+        summary = alert["annotations"].get("summary") or labels.get("alertname", "")
         trace_ids = evidence["sample_trace_ids"]
         if delay_ns is not None:
             self._delays.observe(delay_ns)
@@ -122,8 +129,8 @@ class Terminal:
                 (_now(), "dim"),
                 state,
                 (f"{labels.get('severity', ''):<9}", state[1]),
-                (f"{labels.get('service', '')}  ", "bold"),
-                alert["annotations"].get("summary") or labels.get("alertname", ""),
+                (service, "bold"),
+                f" {summary.removeprefix(service).lstrip()}",
                 (f"  trace {trace_ids[-1][:TRACE_ID_SHOWN]}" if trace_ids else "", "dim"),
                 (f"  after {delay_ns / 1e6:.0f} ms" if delay_ns is not None else "", "dim cyan"),
             )
