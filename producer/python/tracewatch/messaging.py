@@ -149,9 +149,9 @@ def _start_processing(record: Any, group_id: str | None) -> tuple[Span, Context]
 
 
 def _end_processing(consumer: AIOKafkaConsumer) -> None:
-    span, before = getattr(consumer, _IN_PROCESS, (None, None))
+    span, before = getattr(consumer, _IN_PROCESS, None) or (None, Context())
     if span is not None:
-        setattr(consumer, _IN_PROCESS, (None, None))
+        setattr(consumer, _IN_PROCESS, None)
         span.end()
         # Another task may ask for the next record: its context is its own.
         if trace.get_current_span() is span:
