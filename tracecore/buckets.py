@@ -51,7 +51,7 @@ def quantile(buckets: Mapping[int, int], q: float) -> float:
     seen = 0
     for bucket in sorted(buckets):
         seen += buckets[bucket]
-        if seen >= rank:
+        if seen >= rank and seen > 0:
             break
     low, high = bounds_of(bucket)
     return (low + high - 1) / 2

@@ -11,47 +11,49 @@ _HOSTS = [
 _SCOPE = Scope(b"", "")
 
 
-@st.composite
-def spans_of_a_trace(draw: st.DrawFn, max_size: int = 25) -> list[Span]:
+_Shape = tuple[int, int, int, int, int, int, Resource]
+
+
+def spans_of_a_trace(max_size: int = 12) -> st.SearchStrategy[list[Span]]:
     """At least one span; ids collide, parents may be missing, own, circular; times may be zero or run backwards."""
-    size = draw(st.integers(1, max_size))
-    ids = st.integers(1, size)
-    spans = []
-    for number in range(size):
-        start_ns = draw(st.one_of(st.just(0), st.integers(T0_NS, T0_NS + 60)))
-        end_ns = draw(st.one_of(st.just(0), st.integers(T0_NS, T0_NS + 90)))
-        parent = draw(st.one_of(st.just(0), ids, st.just(999)))
-        spans.append(
-            Span(
-                trace_id(1),
-                span_id(draw(ids)),
-                span_id(parent) if parent else b"",
-                draw(st.sampled_from(["read", "write"])),
-                draw(st.integers(0, 5)),
-                start_ns,
-                end_ns,
-                draw(st.integers(0, 2)),
-                1000,
-                draw(st.sampled_from(_HOSTS)),
-                _SCOPE,
-                b"%d" % number,
-            )
-        )
-    return spans
+    ids = st.integers(0, max_size)
+    times = st.integers(-1, 60)
+    shape = st.tuples(ids, ids, st.integers(0, 5), times, times, st.integers(0, 2), st.sampled_from(_HOSTS))
+    return st.lists(shape, min_size=1, max_size=max_size).map(_spans)
 
 
-@st.composite
-def well_timed_trace(draw: st.DrawFn, max_size: int = 25) -> list[Span]:
+def well_timed_trace(max_size: int = 12) -> st.SearchStrategy[list[Span]]:
     """A tree of spans on one host, each of unique id, whose children may overlap and outlive their parents."""
-    size = draw(st.integers(1, max_size))
-    spans = []
-    for number in range(1, size + 1):
-        parent = draw(st.integers(1, number - 1)) if number > 1 else 0
-        start_ns = T0_NS + draw(st.integers(0, 100))
-        spans.append(
-            Span(
-                trace_id(1), span_id(number), span_id(parent) if parent else b"", "work", 1, start_ns,
-                start_ns + draw(st.integers(0, 100)), 0, 1000, _HOSTS[0], _SCOPE, b"",
-            )
-        )  # fmt: skip
-    return spans
+    shape = st.tuples(st.integers(0, max_size), st.integers(0, 100), st.integers(0, 100))
+    return st.lists(shape, min_size=1, max_size=max_size).map(_tree)
+
+
+def _spans(shapes: list[_Shape]) -> list[Span]:
+    """Time -1 is none at all; id 0 is the last of all, and as a parent none."""
+    return [
+        Span(
+            trace_id(1),
+            span_id(id or 999),
+            span_id(parent) if parent else b"",
+            "work",
+            kind,
+            T0_NS + start if start >= 0 else 0,
+            T0_NS + end if end >= 0 else 0,
+            status,
+            1000,
+            resource,
+            _SCOPE,
+            b"%d" % number,
+        )
+        for number, (id, parent, kind, start, end, status, resource) in enumerate(shapes)
+    ]
+
+
+def _tree(shapes: list[tuple[int, int, int]]) -> list[Span]:
+    return [
+        Span(
+            trace_id(1), span_id(number), span_id(parent % (number - 1) + 1) if number > 1 else b"", "work", 1,
+            T0_NS + start, T0_NS + start + duration, 0, 1000, _HOSTS[0], _SCOPE, b"",
+        )
+        for number, (parent, start, duration) in enumerate(shapes, 1)
+    ]  # fmt: skip

@@ -1,0 +1,20 @@
+from tracecore.topics import DAY_MS, Topics
+
+
+def test_arrival_is_the_brokers_clock_and_a_replays_is_the_original() -> None:
+    topics = Topics("test.")
+    config = {spec.name: dict(spec.config) for spec in topics.specs()}
+    assert config["test.spans"]["message.timestamp.type"] == "LogAppendTime"
+    assert config["otlp_spans"]["message.timestamp.type"] == "LogAppendTime"
+    assert config["test.replay"] == {
+        "retention.ms": str(DAY_MS),
+        "message.timestamp.before.max.ms": str(2**63 - 1),
+    }
+
+
+def test_every_topic_is_created_once() -> None:
+    topics = Topics("test.", "otlp")
+    names = [spec.name for spec in topics.specs()]
+    assert len(set(names)) == len(names)
+    properties = {name for name in dir(Topics) if isinstance(getattr(Topics, name), property)}
+    assert {getattr(topics, name) for name in properties} | {"otlp"} == set(names)

@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from tracecore.errors import MalformedPayload
+from tracecore.otlp import decode_spans, resource_attributes, span_detail
+from tracecore.span import SpanKind, StatusCode
+from tracecore.zipkin_json import otlp_of_zipkin_json
+
+SPAN = {
+    "traceId": "5af7183fb1d4cf5f",
+    "id": "352bff9a74ca9ad2",
+    "parentId": "6b221d5bc9e6496c",
+    "name": "get /api",
+    "kind": "SERVER",
+    "timestamp": 1556604172355737,
+    "duration": 1431,
+    "localEndpoint": {"serviceName": "backend", "ipv4": "192.168.99.1", "port": 3306},
+    "remoteEndpoint": {"serviceName": "frontend", "ipv4": "172.19.0.2", "port": 58648},
+    "annotations": [{"timestamp": 1556604172355800, "value": "checked"}],
+    "tags": {"http.method": "GET", "error": "no stock"},
+    "debug": False,
+    "shared": True,
+}
+
+
+def test_zipkins_span_is_read_as_otlp() -> None:
+    spans, rejected = decode_spans(otlp_of_zipkin_json(json.dumps([SPAN]).encode()))
+    assert not rejected
+    span = spans[0]
+    assert span.trace_id.hex() == "00000000000000005af7183fb1d4cf5f"
+    assert (span.span_id.hex(), span.parent_span_id.hex()) == (SPAN["id"], SPAN["parentId"])
+    assert (span.name, span.kind, span.status) == ("get /api", SpanKind.SERVER, StatusCode.ERROR)
+    assert (span.start_ns, span.end_ns - span.start_ns) == (1556604172355737000, 1431000)
+    assert resource_attributes(span.resource) == {"service.name": "backend", "host.name": "192.168.99.1"}
+    detail = span_detail(span.raw)
+    assert detail.attributes == {
+        "peer.service": "frontend", "network.peer.address": "172.19.0.2", "network.peer.port": "58648",
+        "http.method": "GET", "error": "no stock",
+    }  # fmt: skip
+    assert [(event.name, event.time_ns) for event in detail.events] == [("checked", 1556604172355800000)]
+    assert detail.status_message == "no stock"
+
+
+def test_spans_of_one_endpoint_share_a_resource() -> None:
+    other = {**SPAN, "id": "1", "localEndpoint": {"serviceName": "db"}}
+    spans, _ = decode_spans(otlp_of_zipkin_json(json.dumps([SPAN, other, SPAN]).encode()))
+    assert [span.service for span in spans] == ["backend", "backend", "db"]
+    assert spans[2].span_id == bytes(7) + b"\1"
+
+
+def test_span_of_ids_alone_is_a_span() -> None:
+    spans, rejected = decode_spans(otlp_of_zipkin_json(b'[{"traceId": "a", "id": "b"}]'))
+    assert not rejected and spans[0].parent_span_id == b"" and spans[0].service == "unknown_service"
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b"{}", "array"),
+        (b"[5]", r"\$\[0\]"),
+        (b'[{"traceId": "xyz", "id": "1"}]', r"\$\[0\].traceId"),
+        (b'[{"traceId": "1"}]', "id"),
+        (b'[{"traceId": "1", "id": "1", "duration": -1}]', "duration"),
+        (b'[{"traceId": "1", "id": "1", "tags": {"a": 1}}]', "tags"),
+        (b"\xff", "Zipkin"),
+    ],
+)
+def test_what_are_no_zipkin_spans_is_malformed_with_the_path(body: bytes, path: str) -> None:
+    with pytest.raises(MalformedPayload, match=path):
+        otlp_of_zipkin_json(body)
