@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS service_traces (
     events jsonb,
     links jsonb,
     raw bytea NOT NULL,
-    PRIMARY KEY (trace_id, span_id, kind, start_time)
+    PRIMARY KEY (trace_id, span_id, start_time)
 ) PARTITION BY RANGE (start_time);
 CREATE INDEX IF NOT EXISTS service_traces_by_service ON service_traces (service, start_time);
 
@@ -44,7 +44,7 @@ COMMENT ON COLUMN service_traces.depth IS 'Steps from the root in the tree; the 
 COMMENT ON COLUMN service_traces.kind IS 'OTLP: 0 unspecified, 1 internal, 2 server, 3 client, 4 producer, 5 consumer.';
 COMMENT ON COLUMN service_traces.status IS 'OTLP: 0 unset, 1 ok, 2 error.';
 COMMENT ON COLUMN service_traces.trace_id IS '16 bytes.';
-COMMENT ON COLUMN service_traces.span_id IS '8 bytes. The two sides of a call may share it (Zipkin); kind tells them apart.';
+COMMENT ON COLUMN service_traces.span_id IS '8 bytes, unique in the trace. Where both sides of a call sent one id (Zipkin), the server has a derived one; raw has what was sent.';
 COMMENT ON COLUMN service_traces.parent_span_id IS 'As sent; null for a root.';
 COMMENT ON COLUMN service_traces.tree_parent_id IS 'Where the span hangs in the tree: an orphan hangs under the root; null for the root.';
 COMMENT ON COLUMN service_traces.service IS 'service.name of the resource.';

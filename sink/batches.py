@@ -1,0 +1,257 @@
+"""Records become batches: when one is due, what goes into it, what waits for the next.
+
+A batch is cut by rows, bytes and age. It never cuts a revision whose parts are still coming, unless they have been
+awaited too long: the rest of that partition then waits with it, so that a partition's offsets stay contiguous.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import msgspec
+
+from sink.merge import Revision
+from sink.rows import RowEncoder, TraceRows, digest_of
+from tracecore.alert import Alert
+from tracecore.closed_trace import ClosedTrace
+from tracecore.errors import MalformedPayload
+from tracecore.topics import Topics
+from tracecore.window import Window
+from tracecore.wire import decode_alert, decode_trace, decode_window
+
+#: A revision whose parts are coming is awaited until this many batches' bytes are held.
+AWAITED_BATCHES = 8
+
+RevisionKey = tuple[bytes, int, str]
+
+_msgpack = msgspec.msgpack.Encoder()
+
+
+class Record(NamedTuple):
+    """A Kafka record, as far as the sink knows it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Entry(NamedTuple):
+    """A record and what it says; ``reason`` tells why it cannot be read, if so."""
+
+    record: Record
+    content: ClosedTrace | Window | Alert | None
+    reason: str
+    added_s: float
+
+
+class Range(NamedTuple):
+    """Offsets of a partition that a batch holds: from the first record to the one after the last."""
+
+    first: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is due. ``parts_timeout_s``: how long the missing parts of a revision are awaited."""
+
+    rows: int
+    bytes: int
+    age_s: float
+    parts_timeout_s: float
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction stores. ``revisions`` by trace, in the order they came."""
+
+    ranges: dict[tuple[str, int], Range] = field(default_factory=dict)
+    revisions: dict[bytes, list[Revision]] = field(default_factory=dict)
+    #: The records of each trace, for the dead letters, should PostgreSQL refuse the whole of it.
+    records: dict[bytes, list[Record]] = field(default_factory=dict)
+    #: Rows made ahead, of traces that came in one whole revision.
+    rows: dict[bytes, TraceRows] = field(default_factory=dict)
+    #: Spans that PostgreSQL refused, by trace and span id, with what it said.
+    refused: dict[bytes, dict[bytes, str]] = field(default_factory=dict)
+    windows: list[tuple[Window, Record]] = field(default_factory=list)
+    alerts: list[tuple[Alert, Record]] = field(default_factory=list)
+    unreadable: list[tuple[Record, str]] = field(default_factory=list)
+    row_count: int = 0
+    oldest_timestamp_ms: int = 0
+
+
+class Batcher:
+    """Gathers records until a batch is due."""
+
+    def __init__(self, topics: Topics, limits: BatchLimits) -> None:
+        self._topics = topics
+        self._limits = limits
+        self._entries: dict[tuple[str, int], list[Entry]] = {}
+        self._rows = 0
+        self._bytes = 0
+        self._oldest_s: float | None = None
+        self._open: dict[RevisionKey, set[int]] = {}
+
+    @property
+    def is_full(self) -> bool:
+        """A batch's worth is here: read no more until it is taken. Parts of one revision are read on, to a limit."""
+        if self._open and self._bytes < AWAITED_BATCHES * self._limits.bytes:
+            return False
+        return self._is_large
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits."""
+        return not self._entries
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return self._rows
+
+    def add(self, record: Record, now_s: float) -> None:
+        """Read a record and keep it for the next batch. ``now_s`` by any steady clock."""
+        entry = self._read(record, now_s)
+        self._entries.setdefault((record.topic, record.partition), []).append(entry)
+        _note_part(self._open, entry)
+        self._rows += len(entry.content.spans) if isinstance(entry.content, ClosedTrace) else 1
+        self._bytes += len(record.value)
+        if self._oldest_s is None:
+            self._oldest_s = now_s
+
+    def due_in_s(self, now_s: float) -> float | None:
+        """Seconds until a batch is due, 0 if it is; None while there is nothing."""
+        if self._oldest_s is None:
+            return None
+        return 0.0 if self._is_large and not self._open else max(0.0, self._oldest_s + self._limits.age_s - now_s)
+
+    def take(self, now_s: float) -> list[Entry]:
+        """The entries of the next batch, in each partition's order; what waits for its parts stays."""
+        taken: list[Entry] = []
+        kept: dict[tuple[str, int], list[Entry]] = {}
+        for partition, entries in self._entries.items():
+            cut = self._first_incomplete(entries, now_s)
+            taken += entries[:cut]
+            if cut < len(entries):
+                kept[partition] = entries[cut:]
+        self._keep(kept)
+        if kept:
+            self._oldest_s = now_s  # what waits for its parts is looked at again in a while, not at once
+        return taken
+
+    def forget(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """Drop what was read of these partitions: another sink has them, or they are read again."""
+        gone = set(partitions)
+        self._keep({partition: entries for partition, entries in self._entries.items() if partition not in gone})
+
+    def _keep(self, kept: dict[tuple[str, int], list[Entry]]) -> None:
+        self._entries = kept
+        entries = [entry for waiting in kept.values() for entry in waiting]
+        self._rows = sum(len(e.content.spans) if isinstance(e.content, ClosedTrace) else 1 for e in entries)
+        self._bytes = sum(len(entry.record.value) for entry in entries)
+        self._oldest_s = min((entry.added_s for entry in entries), default=None)
+        self._open = {}
+        for entry in entries:
+            _note_part(self._open, entry)
+
+    @property
+    def _is_large(self) -> bool:
+        return self._rows >= self._limits.rows or self._bytes >= self._limits.bytes
+
+    def _first_incomplete(self, entries: list[Entry], now_s: float) -> int:
+        waiting: dict[RevisionKey, set[int]] = {}
+        first: dict[RevisionKey, int] = {}
+        for index, entry in enumerate(entries):
+            key = _note_part(waiting, entry)
+            if key is not None:
+                first.setdefault(key, index)
+        cut = min((first[key] for key in waiting), default=len(entries))
+        # A stream that crashed between two parts sends the revision anew, whole: then the old one waits in vain.
+        is_late = cut < len(entries) and now_s - entries[cut].added_s > self._limits.parts_timeout_s
+        return len(entries) if is_late or self.is_full else cut
+
+    def _read(self, record: Record, now_s: float) -> Entry:
+        try:
+            return Entry(record, self._content(record), "", now_s)
+        except MalformedPayload as error:
+            return Entry(record, None, str(error), now_s)
+
+    def _content(self, record: Record) -> ClosedTrace | Window | Alert:
+        if record.topic == self._topics.traces:
+            return decode_trace(record.value)
+        if record.topic == self._topics.windows:
+            return decode_window(record.value)
+        return decode_alert(record.value)
+
+
+def batch_of(entries: list[Entry], encoder: RowEncoder) -> Batch:
+    """A batch of entries, with the rows of what came whole made ahead: the costly part, off the transaction."""
+    batch = Batch()
+    parts: dict[bytes, dict[RevisionKey, list[tuple[ClosedTrace, bytes]]]] = {}
+    for entry in entries:
+        record, content = entry.record, entry.content
+        partition = (record.topic, record.partition)
+        known = batch.ranges.get(partition)
+        batch.ranges[partition] = Range(known.first if known else record.offset, record.offset + 1)
+        if not batch.oldest_timestamp_ms or record.timestamp_ms < batch.oldest_timestamp_ms:
+            batch.oldest_timestamp_ms = record.timestamp_ms
+        if isinstance(content, ClosedTrace):
+            revision = parts.setdefault(content.trace_id, {}).setdefault(_revision_key(content), [])
+            revision.append((content, record.value))
+            batch.records.setdefault(content.trace_id, []).append(record)
+        elif isinstance(content, Alert):
+            batch.alerts.append((content, record))
+        elif content is not None:
+            batch.windows.append((content, record))
+        else:
+            batch.unreadable.append((record, entry.reason))
+    for trace_id, revisions in parts.items():
+        whole = [revision_of(said) for said in revisions.values()]
+        batch.revisions[trace_id] = whole
+        if len(whole) == 1 and whole[0].is_whole:
+            rows = batch.rows[trace_id] = encoder.rows_of(whole[0].trace, whole[0].digest)
+            batch.row_count += len(rows.span_rows)
+        else:
+            batch.row_count += sum(len(revision.trace.spans) for revision in whole)
+    return batch
+
+
+def revision_of(said: list[tuple[ClosedTrace, bytes]]) -> Revision:
+    """One revision of its parts, each with its record; a part that came twice counts once.
+
+    The digest leaves out which replay said it: what a replay repeats, word for word, is nothing new.
+    """
+    by_part = {trace.part: (trace, value) for trace, value in said}
+    ordered = [by_part[part] for part in sorted(by_part)]
+    first, value = ordered[0]
+    if first.parts == 1:
+        digest = digest_of([_unmarked(first, value)])
+        return Revision(first, digest, True)
+    spans = tuple(span for trace, _ in ordered for span in trace.spans)
+    digest = digest_of([_unmarked(trace, value) for trace, value in ordered])
+    return Revision(replace(first, spans=spans, part=0, parts=1), digest, len(ordered) == first.parts)
+
+
+def _unmarked(trace: ClosedTrace, value: bytes) -> bytes:
+    return _msgpack.encode(replace(trace, replay_id="")) if trace.replay_id else value
+
+
+def _note_part(waiting: dict[RevisionKey, set[int]], entry: Entry) -> RevisionKey | None:
+    """Note a part of a revision in several; one whose parts are all there waits no more."""
+    trace = entry.content
+    if not isinstance(trace, ClosedTrace) or trace.parts == 1:
+        return None
+    key = _revision_key(trace)
+    seen = waiting.setdefault(key, set())
+    seen.add(trace.part)
+    if len(seen) >= trace.parts:
+        del waiting[key]
+    return key
+
+
+def _revision_key(trace: ClosedTrace) -> RevisionKey:
+    return trace.trace_id, trace.revision, f"{trace.replay_id}/{trace.parts}/{trace.last_arrival_ns}/{trace.span_count}"

@@ -1,0 +1,88 @@
+"""PostgreSQL's binary COPY format: what a row is made of.
+
+A row is a count of fields, then each field as its length and its bytes; a length of -1 is null. The functions here
+return a field with its length, ready to be joined. Written by hand, since a driver's row writer looks up a type for
+each value of each row: a third of what the sink costs, otherwise.
+
+Source: PostgreSQL's documentation, COPY, "Binary Format"; the send functions of the types.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from struct import Struct
+
+#: Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
+POSTGRES_EPOCH_US = 946_684_800_000_000
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+NULL = b"\xff\xff\xff\xff"
+
+INT8_MAX = 2**63 - 1
+INT8_MIN = -(2**63)
+INT4_MAX = 2**31 - 1
+
+_TEXT_OID = 25
+
+_length = Struct("!i").pack
+_int2 = Struct("!ih").pack
+_int4 = Struct("!ii").pack
+_int8 = Struct("!iq").pack
+_count = Struct("!h").pack
+_array_header = Struct("!iiiii").pack
+
+
+def row(fields: Sequence[bytes]) -> bytes:
+    """A row of fields."""
+    return _count(len(fields)) + b"".join(fields)
+
+
+def int2(value: int) -> bytes:
+    """A smallint; raises ``struct.error`` out of range, as the other integers do."""
+    return _int2(2, value)
+
+
+def int4(value: int) -> bytes:
+    """An integer."""
+    return _int4(4, value)
+
+
+def int8(value: int) -> bytes:
+    """A bigint."""
+    return _int8(8, value)
+
+
+def boolean(value: bool) -> bytes:
+    """A boolean."""
+    return b"\0\0\0\1\1" if value else b"\0\0\0\1\0"
+
+
+def timestamp(time_ns: int) -> bytes:
+    """A timestamptz from Unix nanoseconds; PostgreSQL keeps the microseconds."""
+    return _int8(8, time_ns // 1000 - POSTGRES_EPOCH_US)
+
+
+def binary(value: bytes) -> bytes:
+    """A bytea."""
+    return _length(len(value)) + value
+
+
+@lru_cache(maxsize=16384)
+def text(value: str) -> bytes:
+    """A text without NUL characters. Cached: services and operations repeat in every row."""
+    encoded = value.encode("utf-8", "replace")
+    return _length(len(encoded)) + encoded
+
+
+def jsonb(value: bytes) -> bytes:
+    """A jsonb from encoded JSON."""
+    return _length(len(value) + 1) + b"\1" + value
+
+
+def text_array(values: Iterable[str]) -> bytes:
+    """A text[] without nulls."""
+    items = [text(value) for value in values]
+    if not items:
+        return _length(12) + Struct("!iii").pack(0, 0, _TEXT_OID)
+    body = _array_header(1, 0, _TEXT_OID, len(items), 1) + b"".join(items)
+    return _length(len(body)) + body

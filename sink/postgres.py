@@ -1,0 +1,99 @@
+"""What every part of the store needs of psycopg: a connection, COPY of ready rows, times, arrays as columns."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from sink import binary
+from sink.rows import storable
+
+#: COPY is fed in pieces of this size, so that the server works while the next is sent.
+COPY_PIECE_BYTES = 256 * 1024
+CONNECT_TIMEOUT_S = 10
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def connect(url: str) -> psycopg.Connection:
+    """A connection in autocommit mode, on which times are UTC."""
+    connection = psycopg.connect(
+        url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="tracewatch-sink"
+    )
+    # The offsets are in the transaction: what a crash of the server takes back is read from Kafka once more.
+    connection.execute("SET synchronous_commit = off")
+    connection.execute("SET timezone = 'UTC'")
+    return connection
+
+
+def copy_rows(connection: psycopg.Connection, table: str, columns: str, rows: Sequence[bytes]) -> None:
+    """Binary COPY of rows (``sink.binary``) into a table."""
+    if not rows:
+        return
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(table), identifiers(columns.split(", "))
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        piece: list[bytes] = [binary.HEADER]
+        size = 0
+        for row in rows:
+            piece.append(row)
+            size += len(row)
+            if size >= COPY_PIECE_BYTES:
+                copy.write(b"".join(piece))
+                piece, size = [], 0
+        piece.append(binary.TRAILER)
+        copy.write(b"".join(piece))
+
+
+def adding_upsert(table: str, keys: Mapping[str, str], sums: Iterable[str]) -> sql.Composed:
+    """INSERT of arrays, one a column (``transposed``), that adds to the sums of the rows that are there.
+
+    ``keys`` maps the key's columns to their types; ``sums`` are bigint columns.
+    """
+    columns = {**keys, **dict.fromkeys(sums, "int8")}
+    return sql.SQL(
+        "INSERT INTO {table} AS t ({names}) SELECT * FROM unnest({arrays}) ON CONFLICT ({keys}) DO UPDATE SET {sums}"
+    ).format(
+        table=sql.Identifier(table),
+        names=identifiers(columns),
+        arrays=array_places(columns.values()),
+        keys=identifiers(keys),
+        sums=sql.SQL(", ").join(
+            sql.SQL("{0} = t.{0} + EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns if name not in keys
+        ),
+    )
+
+
+def identifiers(names: Iterable[str]) -> sql.Composed:
+    """Names with commas between."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))
+
+
+def array_places(types: Iterable[str]) -> sql.Composed:
+    """A placeholder for an array of each type, by PostgreSQL's own names: int4, int8, text, ..."""
+    return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.Identifier(kind)) for kind in types)
+
+
+def transposed(rows: Sequence[Sequence[object]]) -> list[list[object]]:
+    """Rows as columns."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def time_of(time_ns: int) -> datetime:
+    """Unix nanoseconds as PostgreSQL keeps them; ``psycopg.DataError`` if it cannot."""
+    try:
+        return _EPOCH + timedelta(microseconds=time_ns // 1000)
+    except OverflowError:
+        raise psycopg.DataError(f"time {time_ns} ns is out of range") from None
+
+
+def ns_of(time: datetime) -> int:
+    """A time as Unix nanoseconds."""
+    since = time - _EPOCH
+    return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1000
+
+
+def first_line(error: psycopg.Error) -> str:
+    """What PostgreSQL says, without the context."""
+    return storable(str(error).strip().partition("\n")[0]) or type(error).__name__
