@@ -71,7 +71,7 @@ def configure(
             span_exporter = KafkaSpanExporter(settings)
             processors = (*span_processors, KafkaSpanProcessor(span_exporter))
             if keep_errors:
-                processors = (*processors, KeptErrors(span_exporter))
+                processors = (*processors, KeptErrors(span_exporter.offer))
             existing = trace.get_tracer_provider()
             if isinstance(existing, TracerProvider):
                 for processor in processors:

@@ -12,12 +12,14 @@ from tracewatch.errors import MissingPackage
 from tracewatch.http_server import set_exception
 
 try:
-    from flask import Flask, g, got_request_exception
+    from flask import Flask, g, got_request_exception, request
 except ImportError as error:
     raise MissingPackage("flask", "flask") from error
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+_ROUTE = "tracewatch.route"
 
 
 class TracingMiddleware:
@@ -48,16 +50,19 @@ class TracingMiddleware:
             tracer_provider=tracer_provider,
         )
         # First of all hooks, so that those of the application find the ids too.
-        app.before_request_funcs.setdefault(None, []).insert(0, _remember_ids)
+        app.before_request_funcs.setdefault(None, []).insert(0, _before_request)
         # Flask turns an exception into a 500 before it could reach the WSGI layer.
         got_request_exception.connect(_record_exception, app)
 
 
-def _remember_ids() -> None:
+def _before_request() -> None:
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         g.trace_id = f"{context.trace_id:032x}"
         g.span_id = f"{context.span_id:016x}"
+    if (rule := request.url_rule) is not None:
+        # Flask takes its request out of the environ before the WSGI layer has it back: what that needs stays there.
+        request.environ[_ROUTE] = rule.rule
 
 
 def _record_exception(sender: Flask, exception: BaseException, **_: object) -> None:
@@ -73,6 +78,4 @@ def _propagates(app: Flask) -> bool:
 
 
 def _route_of(environ: "WSGIEnvironment") -> str | None:
-    request = environ.get("werkzeug.request")
-    rule = getattr(request, "url_rule", None)
-    return None if rule is None else rule.rule
+    return environ.get(_ROUTE)
