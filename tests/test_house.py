@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("tracecore", "stream", "sink", "live_api", "dashboard", "migrations", "quickstart")
+PACKAGES = ("tracecore", "stream", "sink", "replay", "live_api", "dashboard", "migrations", "quickstart")
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:

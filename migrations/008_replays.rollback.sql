@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS replay_traces;
+DROP TABLE IF EXISTS replays;

@@ -1,0 +1,280 @@
+"""``python -m replay``: run, list, status, cancel, backtest."""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from replay.backtest import Episode, backtest, difference
+from replay.command_line import parser
+from replay.errors import ReplayError
+from replay.journal import Journal, ReplayRow
+from replay.pacing import parsed_speed
+from replay.progress import shown
+from replay.records import spans_of
+from replay.run import Cancelled, Counts, Plan, Run, utc
+from replay.scoring import Raised, read_labels, scored
+from replay.settings import ReplaySettings
+from replay.sources.chosen import chosen_source, chosen_stretch
+from replay.sources.source import Source
+from replay.stretch import Stretch
+from tracecore.errors import MalformedPayload, TracewatchError
+from tracecore.settings import DatabaseSettings, KafkaSettings, read
+
+#: Exit code of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
+
+
+def main() -> int:
+    """Returns the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    console = Console(highlight=False, soft_wrap=True)
+    arguments = parser().parse_args()
+    try:
+        return asyncio.run(_interruptible(_Commands(console).run(arguments)))
+    except (TracewatchError, OSError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"replay: {error}", markup=False)
+        return 1
+
+
+async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
+    task = asyncio.create_task(command)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        return await task
+    return INTERRUPTED
+
+
+class _Commands:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._kafka = read(KafkaSettings)
+        self._settings = read(ReplaySettings)
+        self._database_url = read(DatabaseSettings).url.get_secret_value()
+
+    async def run(self, arguments: argparse.Namespace) -> int:
+        command = {
+            "run": self._run,
+            "list": self._list,
+            "status": self._status,
+            "cancel": self._cancel,
+            "backtest": self._backtest,
+        }[arguments.command]
+        return await command(arguments)
+
+    async def _run(self, arguments: argparse.Namespace) -> int:
+        speed = parsed_speed(arguments.speed)
+        if arguments.resume and not arguments.name:
+            raise ReplayError("--resume needs the --name of the replay: see python -m replay list")
+        if arguments.dry_run:
+            stretch = chosen_stretch(arguments, time.time_ns())
+            return await self._dry_run(chosen_source(arguments, stretch, self._kafka, self._database_url), stretch)
+        async with Journal(self._database_url) as journal:
+            plan, stretch = await self._planned(journal, arguments, speed)
+            with shown(self._console, stretch, plan.source.total_records) as progress:
+                run = Run(self._kafka, self._settings, journal, plan, progress)
+                try:
+                    report = await run()
+                except Cancelled:
+                    await journal.set(plan.replay_id, state="cancelled")
+                    self._console.print(f"replay {plan.name} was cancelled; what it sent stays")
+                    return 1
+                except asyncio.CancelledError:
+                    await asyncio.shield(journal.set(plan.replay_id, state="interrupted"))
+                    self._console.print(
+                        f"interrupted; go on with: python -m replay run --resume --name {plan.name} ..."
+                    )
+                    raise
+                except TracewatchError as error:
+                    await journal.set(plan.replay_id, state="failed", failure=str(error))
+                    raise
+        for line in report.lines():
+            self._console.print(line)
+        return 0
+
+    async def _planned(self, journal: Journal, arguments: argparse.Namespace, speed: float) -> tuple[Plan, Stretch]:
+        if arguments.resume:
+            row = await journal.found(arguments.name)
+            if row.state == "done":
+                raise ReplayError(f"replay {row.name} is done already")
+            # The stretch of the first run, to the nanosecond that Postgres holds: each reading gives the same records.
+            stretch = Stretch(_ns(row.from_time), _ns(row.until_time))
+            source = chosen_source(arguments, stretch, self._kafka, self._database_url)
+            if source.name != row.source or arguments.service != row.service:
+                raise ReplayError(
+                    f"replay {row.name} reads {row.source}{f' for {row.service}' if row.service else ''}:"
+                    " resume it with the same source and service"
+                )
+            await journal.set(row.replay_id, state="running", cancel_requested=False)
+            plan = Plan(
+                row.replay_id, row.name, source, row.service, speed, arguments.spans_per_s, not arguments.no_worker,
+                True, row.position, {int(p): o for p, o in row.produced.items()},
+                Counts(row.records, row.spans, row.unreadable),
+            )  # fmt: skip
+            return plan, stretch
+        chosen = chosen_stretch(arguments, time.time_ns())
+        stretch = Stretch(_to_microsecond(chosen.from_ns), _to_microsecond(chosen.until_ns))
+        source = chosen_source(arguments, stretch, self._kafka, self._database_url)
+        replay_id = uuid.uuid4().hex[:12]
+        name = arguments.name or replay_id
+        await journal.begin(
+            replay_id, name=name, source=source.name, from_time=utc(stretch.from_ns),
+            until_time=utc(stretch.until_ns), service=arguments.service, speed=speed,
+        )  # fmt: skip
+        plan = Plan(replay_id, name, source, arguments.service, speed, arguments.spans_per_s, not arguments.no_worker)
+        return plan, stretch
+
+    async def _dry_run(self, source: Source, stretch: Stretch) -> int:
+        records = spans = unreadable = 0
+        services: set[str] = set()
+        traces: set[bytes] = set()
+        with shown(self._console, stretch, source.total_records) as progress:
+            progress.phase("reading")
+            async for record in source.records():
+                records += 1
+                try:
+                    found, rejected = spans_of(record)
+                except MalformedPayload:
+                    unreadable += 1
+                    continue
+                unreadable += rejected
+                spans += len(found)
+                traces.update(span.trace_id for span in found)
+                services.update(span.service for span in found)
+                if records % 500 == 0:
+                    progress.came_to(record.arrival_ns, records, spans)
+        self._console.print(
+            f"{source.name}: {records:,} records, {spans:,} spans, {len(traces):,} traces,"
+            f" {len(services):,} services; {unreadable:,} unreadable. Nothing was sent."
+        )
+        return 0
+
+    async def _list(self, _: argparse.Namespace) -> int:
+        async with Journal(self._database_url) as journal:
+            rows = await journal.all()
+        if not rows:
+            self._console.print("no replay yet: python -m replay run --help")
+            return 0
+        table = Table(
+            "name", "state", "source", "from", "to", "records", "spans", "new", "amended", "unchanged", "alerts"
+        )
+        for row in rows:
+            table.add_row(
+                row.name, row.state, row.source, _time(row.from_time), _time(row.until_time), f"{row.records:,}",
+                f"{row.spans:,}", *map(_count, (row.traces_new, row.traces_amended, row.traces_unchanged, row.alerts)),
+            )  # fmt: skip
+        self._console.print(table)
+        return 0
+
+    async def _status(self, arguments: argparse.Namespace) -> int:
+        async with Journal(self._database_url) as journal:
+            row = await journal.found(arguments.name)
+        for label, value in _described(row):
+            self._console.print(f"{label:>10}  {value}", markup=False)
+        return 0
+
+    async def _cancel(self, arguments: argparse.Namespace) -> int:
+        async with Journal(self._database_url) as journal:
+            row = await journal.found(arguments.name)
+            if row.state in ("done", "cancelled"):
+                raise ReplayError(f"replay {row.name} is {row.state} already")
+            state = "cancelled" if row.state != "running" else row.state
+            await journal.set(row.replay_id, cancel_requested=True, state=state)
+        self._console.print(f"replay {row.name} is being cancelled; what it sent stays")
+        return 0
+
+    async def _backtest(self, arguments: argparse.Namespace) -> int:
+        labels = read_labels(arguments.labels) if arguments.labels else None
+        rules = existing_file(arguments.rules)
+        stretch = chosen_stretch(arguments, time.time_ns())
+        source = chosen_source(arguments, stretch, self._kafka, self._database_url)
+        name = uuid.uuid4().hex[:8]
+        with shown(self._console, stretch, source.total_records) as progress:
+            progress.phase(f"under {arguments.rules.name}")
+            tried = await backtest(self._kafka, self._settings, source, rules, f"{name}-tried", progress)
+            progress.phase("under the rules in force")
+            in_force = await backtest(self._kafka, self._settings, source, None, f"{name}-in-force", progress)
+        self._print_episodes(f"{arguments.rules.name}: {len(tried)} alerts", tried)
+        compared = difference(tried, in_force)
+        self._print_episodes(f"only under {arguments.rules.name}: {len(compared.only_first)}", compared.only_first)
+        self._print_episodes(f"only under the rules in force: {len(compared.only_second)}", compared.only_second)
+        if labels is not None:
+            for title, episodes in ((arguments.rules.name, tried), ("in force", in_force)):
+                self._console.print(f"{title}: {scored(labels, _raised(episodes, stretch)).line()}")
+        return 0
+
+    def _print_episodes(self, title: str, episodes: "list[Episode] | tuple[Episode, ...]") -> None:
+        table = Table(
+            "starts", "ends", "severity", "alert", "service", "operation", "evidence", title=title, title_justify="left"
+        )
+        for episode in episodes:
+            alert = episode.alert
+            evidence = alert.evidence
+            against = "" if evidence.baseline is None else f" against {evidence.baseline:.4g}"
+            table.add_row(
+                _time(utc(alert.starts_at_ns)), _time(utc(episode.ends_at_ns)), alert.severity,
+                alert.labels.get("alertname", ""), alert.service, alert.labels.get("operation", ""),
+                f"{evidence.observed:.4g}{against} {evidence.unit}",
+            )  # fmt: skip
+        self._console.print(table if episodes else title)
+
+
+def existing_file(path: Path) -> Path:
+    """An absolute path. Raises ``ReplayError`` if no file is there."""
+    if not path.is_file():
+        raise ReplayError(f"{path} is no file")
+    return path.resolve()
+
+
+def _raised(episodes: list[Episode], stretch: Stretch) -> list[Raised]:
+    end_ns = stretch.until_ns or max((e.ends_at_ns or e.alert.updated_at_ns for e in episodes), default=0)
+    return [Raised(e.alert.service, e.alert.starts_at_ns / 1e9, (e.ends_at_ns or end_ns) / 1e9) for e in episodes]
+
+
+def _described(row: ReplayRow) -> list[tuple[str, object]]:
+    described: list[tuple[str, object]] = [
+        ("name", row.name),
+        ("id", row.replay_id),
+        ("state", row.state),
+        ("source", row.source),
+        ("stretch", f"{_time(row.from_time) or 'the beginning'} to {_time(row.until_time) or 'the end'}"),
+        ("sent", f"{row.records:,} records, {row.spans:,} spans; {row.unreadable:,} unreadable"),
+    ]
+    if row.traces_new is not None:
+        traces = f"{row.traces_new:,} new, {row.traces_amended:,} amended, {row.traces_unchanged:,} unchanged"
+        described += [("traces", traces), ("alerts", f"{row.alerts or 0:,}")]
+    if row.failure:
+        described.append(("failure", row.failure))
+    return described
+
+
+def _time(time: object) -> str:
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def _count(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def _ns(time: object) -> int | None:
+    return None if time is None else round(time.timestamp() * 1e6) * 1000  # type: ignore[attr-defined]
+
+
+def _to_microsecond(time_ns: int | None) -> int | None:
+    return None if time_ns is None else time_ns // 1000 * 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""What a replay did, in words and figures."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The end of a replay. Counts of traces compare the stored analysis before and after."""
+
+    replay_id: str
+    name: str
+    state: str
+    records: int
+    spans: int
+    unreadable: int
+    traces_new: int
+    traces_amended: int
+    traces_unchanged: int
+    alerts: int
+    stretch_s: float
+    took_s: float
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        speed = f", {self.stretch_s / self.took_s:,.0f} times as fast as it was" if self.took_s > 0 else ""
+        lines = [
+            f"replay {self.name} is {self.state} after {self.took_s:,.1f} s{speed}",
+            f"  {self.records:,} records, {self.spans:,} spans",
+            f"  {self.traces_new:,} traces new, {self.traces_amended:,} amended, {self.traces_unchanged:,} unchanged",
+            f"  {self.alerts:,} alert{'' if self.alerts == 1 else 's'} raised by this stretch, stored with the replay"
+            f" id {self.replay_id}; nobody was notified",
+        ]
+        if self.unreadable:
+            lines.append(f"  {self.unreadable:,} records or spans could not be read and were passed over: see the log")
+        return lines

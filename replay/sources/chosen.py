@@ -1,0 +1,53 @@
+"""The source that a command line names."""
+
+import argparse
+import re
+
+from replay.errors import BadStretch
+from replay.sources.history import History
+from replay.sources.json_export import JsonExport
+from replay.sources.otlp_file import OtlpFile
+from replay.sources.source import Source
+from replay.sources.topic import TopicStretch
+from replay.stretch import Stretch, parsed_time
+from tracecore.settings import KafkaSettings
+
+
+def chosen_stretch(arguments: argparse.Namespace, now_ns: int) -> Stretch:
+    """The stretch; a topic's ends now at the latest, so that each reading gives the same. Raises ``BadStretch``."""
+    from_ns = parsed_time(arguments.from_time, now_ns) if arguments.from_time else None
+    until_ns = parsed_time(arguments.until_time, now_ns) if arguments.until_time else None
+    reads_files = arguments.otlp or arguments.jaeger or arguments.zipkin
+    if not reads_files:
+        until_ns = now_ns if until_ns is None else min(until_ns, now_ns)
+    return Stretch(from_ns, until_ns)
+
+
+def chosen_source(arguments: argparse.Namespace, stretch: Stretch, kafka: KafkaSettings, database_url: str) -> Source:
+    """Raises ``SourceUnreadable`` and ``BadStretch``."""
+    if arguments.otlp:
+        return OtlpFile(arguments.otlp, stretch)
+    if arguments.jaeger:
+        return JsonExport(arguments.jaeger, "jaeger", stretch)
+    if arguments.zipkin:
+        return JsonExport(arguments.zipkin, "zipkin", stretch)
+    if arguments.history:
+        return History(database_url, stretch)
+    topic = arguments.topic or kafka.topics.spans
+    return TopicStretch(kafka, topic, stretch, parsed_offsets(arguments.offsets))
+
+
+def parsed_offsets(texts: list[str] | None) -> dict[int, tuple[int, int | None]] | None:
+    """``["3:100-200", "4:0-"]`` to ranges by partition. Raises ``BadStretch``."""
+    if not texts:
+        return None
+    ranges: dict[int, tuple[int, int | None]] = {}
+    for text in texts:
+        found = re.fullmatch(r"(\d+):(\d+)-(\d*)", text)
+        if found is None:
+            raise BadStretch(f"{text!r} is no range of offsets: write 3:100-200, or 3:100- to the end")
+        first, end = int(found[2]), int(found[3]) if found[3] else None
+        if end is not None and end <= first:
+            raise BadStretch(f"{text!r} ends before it begins")
+        ranges[int(found[1])] = (first, end)
+    return ranges
