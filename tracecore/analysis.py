@@ -16,6 +16,8 @@ from tracecore.tree import NO_PARENT, TraceTree, trace_tree
 
 T = TypeVar("T", bound=Hashable)
 
+_ERROR = int(StatusCode.ERROR)
+
 
 def closed_trace(
     trace_id: bytes,
@@ -45,7 +47,7 @@ def closed_trace(
     path = critical_path(tree, timeline)
     shares = path_shares(path, len(tree.spans))
     gaps = network_gaps(tree, timeline)
-    errors = sum(span[7] == StatusCode.ERROR for span in tree.spans)
+    errors = [span[7] for span in tree.spans].count(_ERROR)
     origin = error_origin(tree, timeline) if errors else NO_ERROR
     resource_of, resources = _table([span[9] for span in tree.spans])
     scope_of, scopes = _table([span[10] for span in tree.spans])
@@ -100,7 +102,7 @@ def closed_trace(
         error_origin=span_ids[origin] if origin != NO_ERROR else b"",
         count_milli=root.count_milli,
         services=tuple(sorted({resource.service for resource in resources})),
-        critical_path=tuple(PathSegment(span_ids[i], start, end) for i, start, end in path),
+        critical_path=tuple([PathSegment._make((span_ids[i], start, end)) for i, start, end in path]),
         links=dependency_links(tree, timeline, gaps),
         warnings=_trace_warnings(tree, warnings),
         resources=resources,

@@ -57,8 +57,8 @@ _LOCAL_NAMES = ("localhost", "localhost.localdomain")
 
 def peer_of(raw: bytes) -> Peer | None:
     """The peer that a span names; None if it names none. ``raw`` is OTLP's Span message."""
-    telling = tuple(pair for pair in attribute_bytes(raw) if pair[2 : 2 + pair[1]] in _KEYS)
-    return _peer(telling) if telling else None
+    telling = [pair for pair in attribute_bytes(raw) if pair[2 : 2 + pair[1]] in _KEYS]
+    return _peer(tuple(telling)) if telling else None
 
 
 def caller_of(raw: bytes) -> str:

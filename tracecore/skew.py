@@ -11,6 +11,7 @@ from tracecore.tree import NO_PARENT, TraceTree
 #: A host that lost its time server is off by seconds to minutes. What is off by more has no clock at all, or is no
 #: skew but a span that was kept waiting; it is shown as sent.
 MAX_SKEW_NS = 15 * 60 * 1_000_000_000
+_PRODUCER, _CONSUMER = int(SpanKind.PRODUCER), int(SpanKind.CONSUMER)
 
 
 def corrected_for_skew(tree: TraceTree, timeline: Timeline, max_skew_ns: int = MAX_SKEW_NS) -> Timeline:
@@ -31,7 +32,7 @@ def corrected_for_skew(tree: TraceTree, timeline: Timeline, max_skew_ns: int = M
         if hosts[i] == hosts[parent] and hosts[i]:
             shift = skews[parent]
         else:
-            is_async = spans[i].kind == SpanKind.CONSUMER or spans[parent].kind == SpanKind.PRODUCER
+            is_async = spans[i][4] == _CONSUMER or spans[parent][4] == _PRODUCER
             shift = _skew(starts[i], ends[i], starts[parent], ends[parent], is_async)
             if abs(shift) > max_skew_ns:
                 limit = f"above the limit of {_milliseconds(max_skew_ns)}" if max_skew_ns else "correction is off"

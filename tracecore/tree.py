@@ -71,9 +71,13 @@ def shared_span_id(span_id: bytes) -> bytes:
 
 
 def _unique(spans: Iterable[Span]) -> tuple[list[Span], int]:
+    # Almost no trace has an id twice, on one side or on two: then no span needs to be looked at further.
+    listed = list(spans)
+    if len({span[1] for span in listed}) == len(listed):
+        return listed, 0
     by_identity: dict[bytes, Span] = {}
     duplicates = 0
-    for span in spans:
+    for span in listed:
         key = identity(span)
         held = by_identity.get(key)
         if held is None:
