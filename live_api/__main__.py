@@ -5,14 +5,16 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
+from socket import socket
 
 import uvicorn
 
-from live_api.app import make_app
+from live_api.app import LiveApi
 from live_api.frames import FrameProtocol, set_max_buffer_bytes
 from live_api.settings import LiveApiSettings
 from tracecore.errors import InvalidSetting
-from tracecore.settings import KafkaSettings, read
+from tracecore.settings import DatabaseSettings, KafkaSettings, read
 
 logger = logging.getLogger("live_api")
 
@@ -20,16 +22,26 @@ logger = logging.getLogger("live_api")
 _SHUTDOWN_TIMEOUT_S = 3
 #: A subscriber sends a token at most.
 _MAX_MESSAGE_BYTES = 8192
+_SWITCH_INTERVAL_S = 0.001
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, except that a signal ends it with exit status 0 instead of being raised again."""
+
+    def __init__(self, config: uvicorn.Config, live_api: LiveApi) -> None:
+        super().__init__(config)
+        self._live_api = live_api
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """End the streams, which uvicorn would wait for, then all else."""
+        self._live_api.end_streams()
+        await super().shutdown(sockets)
 
 
 def main() -> int:
@@ -39,14 +51,19 @@ def main() -> int:
     for noisy in ("aiokafka", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        kafka, settings = read(KafkaSettings), read(LiveApiSettings)
+        kafka, database, settings = read(KafkaSettings), read(DatabaseSettings), read(LiveApiSettings)
     except InvalidSetting as error:
         print(f"live_api: {error}", file=sys.stderr)
         return 2
     logger.info("serving on http://%s:%d, feeds from %s", settings.host, settings.port, kafka.bootstrap_servers)
+    if not settings.all_tokens and not _is_loopback(settings.host):
+        logger.warning("%s is not the loopback interface and no token is set: everyone may call", settings.host)
     set_max_buffer_bytes(settings.max_buffer_bytes)
+    # Queries run in threads; the feeds get the interpreter back this soon.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    live_api = LiveApi(kafka, database, settings)
     config = uvicorn.Config(
-        make_app(kafka, settings),
+        live_api.app,
         host=settings.host,
         port=settings.port,
         ws=FrameProtocol,
@@ -59,9 +76,16 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
     )
-    Server(config).run()
+    Server(config, live_api).run()
     logger.info("ended")
     return 0
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 if __name__ == "__main__":

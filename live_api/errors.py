@@ -3,6 +3,7 @@
 TracewatchError
 ├── InvalidParameter     a request names something that cannot be used: 400, and which parameter it was
 ├── NotFound             what a request asks for is not there: 404
+├── TooExpensive         a query takes longer than one may: 503, ask for less
 └── Unavailable          Kafka or PostgreSQL does not answer now: 503, try again
 """
 
@@ -20,6 +21,10 @@ class InvalidParameter(TracewatchError):
 
 class NotFound(TracewatchError):
     """What a request asks for is not there."""
+
+
+class TooExpensive(TracewatchError):
+    """A query takes longer than one may."""
 
 
 class Unavailable(TracewatchError):

@@ -1,5 +1,6 @@
 """The two feeds, from topic to hub: alerts with what fires, closed traces as a live tail."""
 
+import logging
 import time
 from typing import Any, Generic, TypeVar
 
@@ -12,10 +13,17 @@ from live_api.firing import Firing
 from live_api.hub import Hub, ReadEvent
 from live_api.kafka import TopicHistory, TopicTail
 from live_api.metrics import Metrics
+from live_api.red import Red
 from live_api.settings import LiveApiSettings
 from live_api.traces import TraceSummary
 from tracecore.alert import Alert
+from tracecore.errors import MalformedPayload
 from tracecore.settings import KafkaSettings
+from tracecore.topics import REPLAY_HEADER
+from tracecore.window import OperationWindow
+from tracecore.wire import decode_window
+
+logger = logging.getLogger(__name__)
 
 SubjectT = TypeVar("SubjectT")
 
@@ -73,6 +81,35 @@ class LiveFeed(Generic[SubjectT]):
 
     def observe(self, event: Event[SubjectT]) -> None:
         """Learn from an event before it is published."""
+
+
+class WindowFeed:
+    """Windows of operations, added up for /metrics; nobody subscribes. Hears what its tail tells (``TailHandler``)."""
+
+    def __init__(self, kafka: KafkaSettings, max_operations: int) -> None:
+        self.red = Red(max_operations)
+        self.tail = TopicTail(kafka, kafka.topics.windows, self, None)
+
+    def records(self, records: list[ConsumerRecord[Any, bytes]]) -> None:
+        for record in records:
+            if any(key == REPLAY_HEADER for key, _ in record.headers):
+                continue
+            try:
+                window = decode_window(record.value or b"")
+            except MalformedPayload as error:
+                logger.warning("passing over %s[%d]@%d: %s", record.topic, record.partition, record.offset, error)
+                continue
+            if isinstance(window, OperationWindow):
+                self.red.observe(window)
+
+    def began(self, offsets: list[int]) -> None:
+        """Counters begin at zero."""
+
+    def rewound(self, partition: int, offset: int) -> None:
+        """Counters only grow."""
+
+    def grown(self, partitions: int) -> None:
+        """Nothing is held by partition."""
 
 
 class AlertFeed(LiveFeed[Alert]):

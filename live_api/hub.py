@@ -100,7 +100,7 @@ class Hub(Generic[SubjectT]):
         self.metrics.deliveries.inc(deliveries - len(behind))
         for subscriber in behind:
             self._fell_behind(subscriber, sequence, offsets)
-        self._wake()
+        self.wake()
 
     def heartbeat(self) -> None:
         """Tell everyone who is level that the feed lives."""
@@ -149,6 +149,11 @@ class Hub(Generic[SubjectT]):
             return False
         return True
 
+    def wake(self) -> None:
+        """Let everyone who waits for an arrival look again."""
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+
     def remove(self, subscriber: Subscriber[SubjectT]) -> None:
         """Forget a subscriber whose connection is gone."""
         if subscriber.task is not None:
@@ -185,7 +190,3 @@ class Hub(Generic[SubjectT]):
         logger.warning("a subscriber took nothing for %g s and is cut", self._stuck_after_s)
         subscriber.writer.abort()  # a close frame would only join what it does not read
         return False
-
-    def _wake(self) -> None:
-        self._arrived.set()
-        self._arrived = asyncio.Event()

@@ -74,6 +74,20 @@ class TopicTail:
             finally:
                 self._consumer = None
 
+    def not_ready(self) -> str:
+        """Why what was there before the start is not read yet, or nothing is read now; or an empty string."""
+        return self.stands_still() or ("" if self.caught_up.is_set() else "still reading what was there before")
+
+    def lag(self) -> int | None:
+        """Records that are there and not read; None if that is not known."""
+        if self._consumer is None or self._positions is None:
+            return None
+        tps = [TopicPartition(self.topic, partition) for partition in range(len(self._positions))]
+        if not set(tps) <= self._consumer.assignment():
+            return None
+        ends = [self._consumer.highwater(tp) for tp in tps]
+        return sum(max(0, (end or 0) - position) for end, position in zip(ends, self._positions, strict=True))
+
     def stands_still(self) -> str:
         """Why the tail makes no progress, or an empty string."""
         consumer = self._consumer

@@ -1,9 +1,7 @@
 """The room's own figures, for /metrics. Names are in docs/api.md."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
 
 
 class FeedMetrics:
@@ -24,8 +22,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        #: Subscribers of all feeds now.
-        self.connected = 0
 
         def counter(name: str, help_text: str, *labels: str) -> Counter:
             return Counter(f"tracewatch_live_api_{name}", help_text, labels, registry=registry)
@@ -39,6 +35,12 @@ class Metrics:
         self.behind = counter("subscribers_behind", "Times a subscriber could not keep up.", "feed")
         self.stuck = counter("subscribers_stuck", "Subscribers cut because they took nothing for too long.", "feed")
         self.refused = counter("refused", "Connections and requests refused, by reason.", "reason")
+        self.lag = Gauge(
+            "tracewatch_live_api_lag_records",
+            "Records of a topic that are there and not read.",
+            ["topic"],
+            registry=registry,
+        )
         self.delay_s = Histogram(
             "tracewatch_live_api_event_delay_seconds",
             "From the record's time in Kafka to the moment it was handed to the subscribers.",
@@ -47,17 +49,11 @@ class Metrics:
             registry=registry,
         )
 
-    @contextmanager
-    def connection(self, feed: FeedMetrics) -> Iterator[None]:
-        """A subscriber is connected."""
-        self.connected += 1
-        feed.subscribers.inc()
-        try:
-            yield
-        finally:
-            self.connected -= 1
-            feed.subscribers.dec()
-
     def of_feed(self, feed: str) -> FeedMetrics:
         """The figures of a feed."""
         return FeedMetrics(self, feed)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All figures in the format that a scraper accepts, and its media type: OpenMetrics has the exemplars."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry), media_type

@@ -1,7 +1,11 @@
 """Settings of live_api: the environment, TRACEWATCH_LIVE_API_*."""
 
-from pydantic import Field
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from live_api.access import tokens_of
 
 
 class LiveApiSettings(BaseSettings):
@@ -22,3 +26,33 @@ class LiveApiSettings(BaseSettings):
         30.0, gt=0, description="Seconds without taking a byte after which a slow subscriber is closed."
     )
     max_subscribers: int = Field(2000, ge=1, description="Subscribers of all feeds together; more are refused (503).")
+    tokens: SecretStr = Field(SecretStr(""), description="Bearer tokens, comma-separated; none: everyone may call.")
+    tokens_file: Path | None = Field(None, description="File with a bearer token a line; # begins a comment.")
+    allowed_origins: str = Field(
+        "", description="Origins of web pages that may call, comma-separated, like https://grafana.example.org."
+    )
+    query_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds that a query of PostgreSQL may take.")
+    max_spans: int = Field(20_000, ge=1, description="Spans of all traces of one answer; one trace comes whole.")
+    max_operations: int = Field(
+        2000, ge=1, description="Operations with figures of their own on /metrics; the rest add up under one name."
+    )
+
+    @field_validator("tokens_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                path.read_text()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"cannot be read: {error}") from None
+        return path
+
+    @property
+    def all_tokens(self) -> list[str]:
+        """From both places."""
+        return tokens_of(self.tokens.get_secret_value(), self.tokens_file.read_text() if self.tokens_file else "")
+
+    @property
+    def origins(self) -> list[str]:
+        """Allowed origins."""
+        return [origin.strip() for origin in self.allowed_origins.split(",") if origin.strip()]
