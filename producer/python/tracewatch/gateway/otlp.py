@@ -122,18 +122,18 @@ def _reason_against(span: Span, size_bytes: int) -> str:
 
 def _ids_to_base64(document: dict[str, Any]) -> str:
     """Rewrite hex ids in place as protobuf's JSON wants bytes; answers what is wrong with the first that is no hex."""
-    first_malformed = ""
+    malformed = []
     for resource_spans in document.get("resourceSpans") or ():
         for scope_spans in resource_spans.get("scopeSpans") or ():
             for span in scope_spans.get("spans") or ():
-                first_malformed = first_malformed or _rewrite(span, "traceId", "spanId", "parentSpanId")
+                malformed += _rewrite(span, "traceId", "spanId", "parentSpanId")
                 for link in span.get("links") or ():
-                    first_malformed = first_malformed or _rewrite(link, "traceId", "spanId")
-    return first_malformed
+                    malformed += _rewrite(link, "traceId", "spanId")
+    return malformed[0] if malformed else ""
 
 
-def _rewrite(holder: dict[str, Any], *names: str) -> str:
-    malformed = ""
+def _rewrite(holder: dict[str, Any], *names: str) -> list[str]:
+    malformed = []
     for name in names:
         value = holder.get(name)
         if value is None:
@@ -143,5 +143,5 @@ def _rewrite(holder: dict[str, Any], *names: str) -> str:
         except (binascii.Error, TypeError, ValueError):
             # An id that cannot be: its span is rejected alone, not the whole request.
             holder[name] = ""
-            malformed = malformed or f"{name} must be hex; got {str(value)[:64]!r}"
+            malformed.append(f"{name} must be hex; got {str(value)[:64]!r}")
     return malformed
