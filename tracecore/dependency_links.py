@@ -59,7 +59,9 @@ def dependency_links(tree: TraceTree, timeline: Timeline, gaps: Sequence[int]) -
             if peer is not None and (kind == _CONSUMER or (kind == _CLIENT and peer.receives)):
                 caller, callee, callee_type = peer.name, service, "service"
             elif peer is not None:
-                caller, callee, callee_type = service, peer.name, peer.type
+                # Whatever a producer sends to is a broker, even if it is told by its service's name alone.
+                caller, callee = service, peer.name
+                callee_type = "messaging" if kind == _PRODUCER else peer.type
             else:
                 caller = service
             if kind in (_PRODUCER, _CONSUMER) and not (caller and callee):

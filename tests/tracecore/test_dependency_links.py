@@ -92,6 +92,12 @@ def test_polling_a_broker_is_a_call_from_the_broker() -> None:
     assert links_of([poll]) == [("kafka/orders", "mail", "service", 1)]
 
 
+def test_whatever_a_producer_names_is_a_broker() -> None:
+    assert links_of([span(service="web", kind=SpanKind.PRODUCER, attributes={"peer.service": "events"})]) == [
+        ("web", "events", "messaging", 1)
+    ]
+
+
 def test_consumer_that_names_no_broker_has_that_of_the_producer_it_links_to() -> None:
     root = span(service="web", kind=SpanKind.SERVER)
     producer = span(parent=root, service="web", kind=SpanKind.PRODUCER, attributes={"messaging.system": "rabbitmq"})

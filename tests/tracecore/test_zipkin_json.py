@@ -1,7 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.tracecore.builders import closed
+from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.otlp import decode_spans, resource_attributes, span_detail
 from tracecore.span import SpanKind, StatusCode
@@ -69,3 +72,34 @@ def test_span_of_ids_alone_is_a_span() -> None:
 def test_what_are_no_zipkin_spans_is_malformed_with_the_path(body: bytes, path: str) -> None:
     with pytest.raises(MalformedPayload, match=path):
         otlp_of_zipkin_json(body)
+
+
+def zipkin_trace(folder: Path, name: str) -> ClosedTrace:
+    spans, rejected = decode_spans(otlp_of_zipkin_json((folder / "fixtures" / "zipkin" / name).read_bytes()))
+    assert not rejected
+    return closed(spans)
+
+
+@pytest.mark.parametrize(
+    ("name", "span_count", "links"),
+    [
+        ("ascend.json", 8, {("mobile-gateway", "auth-service"): 1, ("mobile-gateway", "content-service"): 1}),
+        ("messaging.json", 4, {("frontend", "rabbitmq"): 1, ("rabbitmq", "backend"): 1}),
+        ("messaging-kafka.json", 28, {("kafka", "servicea"): 4, ("kafka", "serviceb"): 3, ("servicea", "kafka"): 9}),
+        ("simple-db-p6.json", 5, {("bootifulmeters", "app_db"): 4}),
+        ("envoy.json", 1, {}),
+    ],
+)
+def test_trace_of_a_zipkin_site_is_understood(
+    shared_data: Path, name: str, span_count: int, links: dict[tuple[str, str], int]
+) -> None:
+    trace = zipkin_trace(shared_data, name)
+    assert trace.span_count == span_count and trace.is_complete
+    assert {(link.caller, link.callee): link.calls for link in trace.links} == links
+
+
+def test_zipkins_skewed_trace_is_put_right(shared_data: Path) -> None:
+    client, server = zipkin_trace(shared_data, "skew.json").spans[1:3]
+    assert server.start_ns < client.start_ns, "as sent, the server began before it was called"
+    assert client.start_ns <= server.start_ns + server.skew_ns
+    assert server.end_ns + server.skew_ns <= client.end_ns
