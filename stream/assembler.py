@@ -211,6 +211,10 @@ class Assembler:
             self._forget(trace)
         return closed
 
+    def finish(self) -> list[Revision]:
+        """Nothing more will come: close all that is open, as it would have closed in time."""
+        return [self._closed(trace, self._due(trace)[1]) for trace in list(self._open.values())]
+
     def mark_interesting(self, trace_id: bytes) -> None:
         """A detector named this trace: its next revision tells so."""
         trace = self._open.get(trace_id)

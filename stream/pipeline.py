@@ -27,6 +27,9 @@ from tracecore.wire import encode_finding, encode_trace, encode_window
 
 logger = logging.getLogger(__name__)
 
+#: Later than any window ends.
+_END_OF_TIME_NS = 2**62
+
 MISDATED_SPAN = "span time is not credible: counted at arrival"
 MISDATED_TRACE = "spans with times that are not credible were counted at their arrival"
 
@@ -112,6 +115,13 @@ class Pipeline:
         """Move the arrival watermark, though no record came."""
         return self._closed(self.assembler.advance(now_ns)) + self._windows_due()
 
+    def finish(self) -> list[Outgoing]:
+        """The end of a replay: close all that is open, and tell detection of no time beyond it."""
+        out = self._closed(self.assembler.finish())
+        closed, amended = self.windows.advance(_END_OF_TIME_NS)
+        out += self._window_records([series for window in closed for series in window.series] + amended)
+        return out + self._told([(window.series, window.start_ns + WINDOW_NS) for window in closed])
+
     def handover(self, next_offset: int) -> list[HandoverRecord]:
         """What a successor needs that starts at ``next_offset``."""
         windows = self.windows
@@ -190,22 +200,28 @@ class Pipeline:
         # Often enough for windows of ten seconds; a step of the clock, so that it does not depend on batching.
         self._next_windows_ns = now_ns - now_ns % 100_000_000 + 100_000_000
         closed, amended = self.windows.advance(now_ns)
-        out: list[Outgoing] = []
-        for window in closed:
-            out += self._window_records(window.series)
-        out += self._window_records(amended)
+        out = self._window_records([series for window in closed for series in window.series] + amended)
         until_ns = self.windows.closed_until_ns
         if self._hooks.window_hook is not None and until_ns > self._told_until_ns:
-            told = [(window.series, window.start_ns + WINDOW_NS) for window in closed]
+            told: list[tuple[Sequence[Window], int]] = [
+                (window.series, window.start_ns + WINDOW_NS) for window in closed
+            ]
             if not told or told[-1][1] < until_ns:
                 told.append(([], until_ns))
-            for series, end_ns in told:
-                records = self._hooks.window_hook.on_windows(
-                    series, end_ns, now_ns, self.partition, self._rules.partitions
-                )
-                out += [self._finding_record(str(self.partition).encode(), record) for record in records]
+            out += self._told(told)
         self._told_until_ns = until_ns
         return out
+
+    def _told(self, windows: Sequence[tuple[Sequence[Window], int]]) -> list[Outgoing]:
+        """Tell detection of windows that closed, each with its end."""
+        if self._hooks.window_hook is None:
+            return []
+        partition, now_ns = self.partition, self.assembler.now_ns
+        return [
+            self._finding_record(str(partition).encode(), record)
+            for series, end_ns in windows
+            for record in self._hooks.window_hook.on_windows(series, end_ns, now_ns, partition, self._rules.partitions)
+        ]
 
     def _window_records(self, windows: Sequence[Window]) -> list[Outgoing]:
         self.tally.windows += len(windows)
