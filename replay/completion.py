@@ -28,10 +28,12 @@ class Completion:
         """Wait until ``group`` has committed the ``wanted`` offsets of ``topic``."""
         admin = AIOKafkaAdminClient(**self._kafka.client_options())
         await admin.start()
+        # Named one by one: some brokers cannot answer for all of a group's.
+        partitions = [TopicPartition(topic, partition) for partition in wanted]
         try:
 
             async def reached() -> dict[int, int]:
-                offsets = await admin.list_consumer_group_offsets(group)
+                offsets = await admin.list_consumer_group_offsets(group, partitions)
                 return {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == topic}
 
             await self._wait(f"the stream worker of the replay ({group}) to assemble it", reached, wanted)

@@ -105,7 +105,7 @@ def _otlp_span(span: _Span) -> SpanMessage:
         trace_id=_identifier(span.trace_id, 16),
         span_id=_identifier(span.span_id, 8),
         name=span.operation_name,
-        kind=_KINDS.get(str(tags["span.kind"].value).lower(), 0) if "span.kind" in tags else 0,
+        kind=_kind(tags),
         start_time_unix_nano=span.start_time * _MICROSECOND_NS,
         end_time_unix_nano=(span.start_time + span.duration) * _MICROSECOND_NS,
         trace_state=str(tags["w3c.tracestate"].value) if "w3c.tracestate" in tags else "",
@@ -131,6 +131,11 @@ def _otlp_span(span: _Span) -> SpanMessage:
             attributes=_attributes([tag for tag in log.fields if tag is not named]),
         )
     return message
+
+
+def _kind(tags: dict[str, _Tag]) -> SpanMessage.SpanKind.ValueType:
+    kind = str(tags["span.kind"].value).lower() if "span.kind" in tags else ""
+    return _KINDS.get(kind, SpanMessage.SPAN_KIND_UNSPECIFIED)
 
 
 def _status(tags: dict[str, _Tag]) -> Status:
