@@ -61,14 +61,14 @@ def parse_json(body: bytes) -> Any:
 
 
 def success(received: Received, media_type: str) -> bytes:
-    """An ``ExportTraceServiceResponse``: empty if every span was taken."""
+    """An ``ExportTraceServiceResponse``: empty if there is nothing to say against any span."""
     if media_type == JSON:
-        if not received.rejected_spans:
+        if not received.reason:
             return b"{}"
         # int64 is a string in protobuf's JSON.
         partial = {"rejectedSpans": str(received.rejected_spans), "errorMessage": received.reason}
         return json.dumps({"partialSuccess": partial}).encode()
-    if not received.rejected_spans:
+    if not received.reason:
         return b""
     partial_success = b"\x08" + varint(received.rejected_spans) + b"\x12" + delimited(received.reason.encode())
     return b"\x0a" + delimited(partial_success)
