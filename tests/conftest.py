@@ -100,7 +100,10 @@ def kafka_environment(kafka: KafkaServer, topics: Topics) -> dict[str, str]:
 
 
 def environment_of(kafka: KafkaServer, topics: Topics) -> dict[str, str]:
+    """The environment in which a room's process uses ``kafka`` and ``topics``, in consumer groups of the test's own."""
     return {
+        "TRACEWATCH_STREAM_APP_ID": f"{topics.prefix}stream",
+        "TRACEWATCH_SINK_GROUP_ID": f"{topics.prefix}sink",
         "TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "TRACEWATCH_KAFKA_TOPIC_PREFIX": topics.prefix,
         "TRACEWATCH_KAFKA_OTLP_TOPIC": topics.otlp_spans,
