@@ -11,9 +11,9 @@ import streamlit as st
 
 from dashboard import markup
 from dashboard.database import HistoryUnavailable
-from dashboard.pages import service_flow, traces
+from dashboard.pages import alerts, errors, overview, performance, pipeline, service_flow, traces
 from dashboard.time_range import PRESETS, SECOND_NS, iso_of
-from dashboard.view import CARRIED, Page, View, current_view, set_params
+from dashboard.view import CARRIED, Page, View, alert_state, current_view, set_params
 
 _LOGO = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">'
@@ -51,8 +51,10 @@ def _top_bar(view: View) -> None:
     with st.container(key="topbar", horizontal=True, vertical_alignment="center", gap="small"):
         st.html('<div class="brand">Tracewatch</div>', width="content")
         with st.container(key="nav", horizontal=True, gap=None, width="content"):
-            for page in _pages.values():
-                st.page_link(page, query_params=carried)
+            firing = len(alert_state().firing)
+            for name, page in _pages.items():
+                label = f"Alerts :red[■ {firing}]" if name == "alerts" and firing else page.title
+                st.page_link(page, label=label, query_params=carried)
         st.space("stretch")
         _range_control(view)
 
@@ -92,7 +94,12 @@ def _page(body: Page, title: str, path: str, refresh_s: int | None = None, **opt
 _LOOK = Path(__file__).with_name("look.css").read_text()
 st.set_page_config(page_title="Tracewatch", layout="wide", initial_sidebar_state="collapsed")
 _pages = {
-    "flow": _page(service_flow.show, "Service flow", "service-flow", refresh_s=30, default=True),
+    "overview": _page(overview.show, "Overview", "overview", refresh_s=15, default=True),
+    "flow": _page(service_flow.show, "Service flow", "service-flow", refresh_s=30),
     "traces": _page(traces.show, "Traces", "traces"),
+    "performance": _page(performance.show, "Performance", "performance"),
+    "errors": _page(errors.show, "Errors", "errors"),
+    "alerts": _page(alerts.show, "Alerts", "alerts"),
+    "pipeline": _page(pipeline.show, "Pipeline", "pipeline", refresh_s=15),
 }
 st.navigation(list(_pages.values()), position="hidden").run()

@@ -1,9 +1,10 @@
 """Small pieces of HTML. Everything that comes from outside is escaped here and nowhere else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
+from urllib.parse import urlencode
 
 from dashboard.formats import plain
 
@@ -100,3 +101,8 @@ def share_bar(ratio: float) -> Markup:
 def joined(*texts: Text) -> Markup:
     """Texts side by side."""
     return Markup("".join(html_of(text) for text in texts))
+
+
+def address(page: str, params: Mapping[str, str]) -> str:
+    """The address of a page of ours, relative to the page that it stands on, safe inside an attribute."""
+    return escape(f"{page}?{urlencode(params)}")

@@ -12,9 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
+from dashboard.alert_board import BoardState
 from dashboard.database import Database
 from dashboard.figures.palette import Palette, palette_of
+from dashboard.live_feed import LiveFeed
 from dashboard.queries.query import Query, Row
+from dashboard.rooms import RoomMetrics, metrics_of
 from dashboard.settings import DashboardSettings
 from dashboard.time_range import SECOND_NS, TimeRange, range_of
 from tracecore.settings import DatabaseSettings, read
@@ -164,3 +167,21 @@ Page = Callable[[View], None]
 def by_name(rows: Iterable[Row], column: str) -> list[str]:
     """One column of an answer as texts."""
     return [str(row[column]) for row in rows]
+
+
+@st.cache_resource(show_spinner=False)
+def _feed() -> LiveFeed:
+    return LiveFeed(settings().live_api_url, settings().live_api_token.get_secret_value())
+
+
+def alert_state() -> BoardState:
+    """What the alert feed has told this process."""
+    return _feed().state()
+
+
+@st.cache_data(ttl=5, show_spinner=False)
+def room_metrics(room: str) -> RoomMetrics:
+    """The figures of "stream", "sink" or "live_api", some seconds old at most."""
+    known = settings()
+    url = {"stream": known.stream_url, "sink": known.sink_url, "live_api": known.live_api_url}[room]
+    return metrics_of(url, known.live_api_token.get_secret_value() if room == "live_api" else "")

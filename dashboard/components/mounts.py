@@ -33,6 +33,12 @@ def trace_list(drawing: dict[str, Any], key: str) -> str | None:
     return _chosen(_component("trace_list", html)(data=drawing, key=key, on_selected_change=_nothing))
 
 
+def service_cards(drawing: dict[str, Any], key: str) -> str | None:
+    """The services with their health; the name of one just chosen, else None."""
+    html = '<div class="cards"></div>'
+    return _chosen(_component("service_cards", html)(data=drawing, key=key, on_selected_change=_nothing))
+
+
 def _component(name: str, html: str) -> Any:
     files = [(_FOLDER / f"{name}.{kind}").read_text() for kind in ("css", "js")]
     return st.components.v2.component(f"tracewatch_{name}", html=html, css=files[0], js=files[1])

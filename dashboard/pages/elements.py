@@ -1,5 +1,6 @@
 """What several pages show alike."""
 
+from datetime import tzinfo
 from typing import Any
 
 import plotly.graph_objects as go
@@ -7,6 +8,9 @@ import streamlit as st
 
 from dashboard import markup
 from dashboard.figures.charts import CONFIG
+from dashboard.figures.palette import GLYPHS, Grade
+from dashboard.formats import ago_text, clock_text, duration_text, percent_text, plain, rate_text, significant
+from dashboard.queries.alerts import Episode
 from dashboard.queries.query import query
 from dashboard.view import View, set_params
 
@@ -46,3 +50,41 @@ def open_link(view: View, page: str, label: str, icon: str | None = None, **para
 def chart(figure: go.Figure, key: str, alt: str, **options: Any) -> Any:
     """A chart in the house's way; ``alt`` says in words what it shows."""
     return st.plotly_chart(figure, theme=None, config=CONFIG, key=key, alt=alt, **options)
+
+
+def alert_line(episode: Episode, now_ns: int, zone: tzinfo) -> str:
+    """An alert in two lines of HTML: what and where, since when and against what."""
+    grade: Grade = "good" if not episode.firing else "bad" if episode.severity == "critical" else "warn"
+    state = "firing" if episode.firing else "resolved"
+    where = f"{episode.service} · {episode.operation}" if episode.operation else episode.service
+    began = f"since {clock_text(episode.starts_at_ns, zone, now_ns=now_ns)} ({ago_text(now_ns - episode.starts_at_ns)})"
+    ended = f", ended {clock_text(episode.ends_at_ns, zone, now_ns=now_ns)}" if episode.ends_at_ns else ""
+    numbers = evidence_text(episode)
+    replay = f" · replay {episode.replay_id}" if episode.replay_id else ""
+    return (
+        f'<div class="alert" data-alert="{plain(episode.episode_id)}"><div>'
+        f'<span class="{grade}">{GLYPHS[grade]} {state}</span>'
+        f" <b>{plain(episode.name)}</b> {plain(where)}</div>"
+        f'<div class="muted">{plain(episode.summary, 240)}</div>'
+        f'<div class="muted">{began}{ended}{" · " + plain(numbers) if numbers else ""}{plain(replay)}</div></div>'
+    )
+
+
+def evidence_text(episode: Episode) -> str:
+    """Observed against baseline, in the unit's own words."""
+    if episode.observed is None:
+        return ""
+    observed = _in_unit(episode.observed, episode.unit)
+    return (
+        f"{observed}, usually {_in_unit(episode.baseline, episode.unit)}" if episode.baseline is not None else observed
+    )
+
+
+def _in_unit(value: float, unit: str) -> str:
+    if unit == "ns":
+        return duration_text(value)
+    if unit in ("ratio", "1"):
+        return percent_text(value)
+    if unit == "1/s":
+        return rate_text(value)
+    return f"{significant(value)} {unit}"

@@ -1,6 +1,6 @@
 """Traces: search, and look at one."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import streamlit as st
@@ -137,8 +137,6 @@ def _follow(view: View, selection: Any) -> None:
 
 
 def _moment_ns(view: View, text: str) -> int:
-    from datetime import datetime
-
     return (
         int(datetime.fromisoformat(str(text)).replace(tzinfo=view.zone).astimezone(UTC).timestamp() * 1000) * 1_000_000
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from tracecore.alert import fingerprint
 from tracecore.buckets import bucket_of
 
 SECOND = 1_000_000_000
@@ -140,6 +141,8 @@ class Shop:
     def __init__(self, seed: int = 1) -> None:
         self.dice = random.Random(seed)
         self.traces: list[tuple[bytes, list[MadeSpan]]] = []
+        self.alerts: list[dict[str, Any]] = []
+        self.health: list[dict[str, Any]] = []
 
     def trade(self, start: int, end: int, traces: int, *, fault_from: int | None = None) -> "Shop":
         """``traces`` requests, evenly over [start, end) in Unix ns."""
@@ -155,6 +158,20 @@ class Shop:
         trace_id = self.dice.randbytes(16)
         self.traces.append((trace_id, spans))
         return trace_id
+
+    def alarm(self, starts: int, ends: int | None = None, **changes: Any) -> "Shop":
+        """An alert on payment that began at ``starts``; ``changes`` as ``alert_row`` takes them."""
+        samples = [trace_id.hex() for trace_id, spans in self.traces if any(span.failed for span in spans)][-3:]
+        self.alerts.append({"starts": starts, "ends": ends, "samples": samples} | changes)
+        return self
+
+    def judge(self, at: int, scores: dict[str, tuple[int, str]]) -> "Shop":
+        """Health of services at a moment: score and reason."""
+        for service, (score, reason) in scores.items():
+            reasons = json.dumps([{"reason": reason, "points": 100 - score}] if reason else [])
+            row = {"start_time": moment(at), "score": score, "service": service, "reasons": reasons, "replay_id": ""}
+            self.health.append(row)
+        return self
 
     def write(self, database_url: str) -> None:
         """Fill the tables."""
@@ -186,6 +203,8 @@ class Shop:
                     for index, service in enumerate(services)
                 ],
             )
+            copy(connection, "alerts", [alert_row(**alert) for alert in self.alerts])
+            copy(connection, "service_health", self.health)
             connection.commit()
             connection.autocommit = True
             connection.execute("ANALYZE")
@@ -384,6 +403,52 @@ def calls_of(span: MadeSpan) -> list[tuple[tuple[str, str, str], int, int | None
         server = span.children[0]
         return [((span.service, server.service, "service"), span.duration, server.gap)]
     return []
+
+
+def alert_row(
+    *,
+    starts: int,
+    ends: int | None = None,
+    samples: list[str],
+    name: str = "LatencyShift",
+    service: str = "payment",
+    operation: str = "charge",
+    severity: str = "critical",
+    summary: str = "payment takes 9 times as long as usual",
+    unit: str = "ns",
+    observed: float = 410e6,
+    baseline: float | None = 52e6,
+    replay_id: str = "",
+) -> dict[str, Any]:
+    """An episode as the sink stores it."""
+    labels = {"alertname": name, "service": service, "operation": operation, "severity": severity}
+    description = f"Own time and network of {service} explain the delay of its callers: checkout, storefront."
+    evidence = {
+        "observed": observed,
+        "baseline": baseline,
+        "unit": unit,
+        "count": 57,
+        "sample_trace_ids": samples,
+    }
+    return {
+        "fingerprint": fingerprint(labels),
+        "starts_at_ns": starts,
+        "replay_id": replay_id,
+        "starts_at": moment(starts),
+        "ends_at": moment(ends) if ends else None,
+        "updated_at": moment(ends or starts),
+        "detected_at": moment(starts + 12 * SECOND),
+        "resolved_at": moment(ends) if ends else None,
+        "updated_at_ns": ends or starts,
+        "status": "resolved" if ends else "firing",
+        "alertname": name,
+        "service": service,
+        "operation": operation,
+        "severity": severity,
+        "labels": json.dumps(labels),
+        "annotations": json.dumps({"summary": summary, "description": description}),
+        "evidence": json.dumps(evidence),
+    }
 
 
 def histogram(values: Any) -> tuple[list[int], list[int]]:

@@ -1,0 +1,163 @@
+"""Performance: how long operations take, how that moved, and which of them traces wait for."""
+
+import streamlit as st
+
+from dashboard import markup
+from dashboard import view as controls
+from dashboard.figures.latency import heat_map, histogram_chart, quantiles_chart, traffic_chart
+from dashboard.formats import change_text, count_text, percent_text, rate_text
+from dashboard.pages.elements import chart, no_data, open_link
+from dashboard.queries import bottlenecks as bottleneck_queries
+from dashboard.queries import statistics, traces
+from dashboard.queries.query import Row
+from dashboard.queries.service_flow import service_statistics
+from dashboard.time_range import DAY_NS, TimeRange
+from dashboard.view import View, by_name, set_params
+
+_COMPARISONS = {"": "vs. range before", "yesterday": "vs. yesterday", "week": "vs. last week"}
+_KINDS = ("", "internal", "server", "client", "producer", "consumer")
+
+
+def show(view: View) -> None:
+    """One service or operation over time, then all operations, then the bottlenecks."""
+    heading = st.empty()
+    service, operation, comparison = _filters(view)
+    if not service:
+        heading.html(markup.title("Performance"))
+        no_data(view, "No spans in this range.")
+        return
+    heading.html(markup.title("Performance", f"{service} · {operation}" if operation else f"what {service} served"))
+    before = _earlier(view.span, comparison)
+    points = statistics.points_of(view.rows(statistics.operation_series(view.span, service, operation, 90)))
+    if points:
+        _charts(view, service, operation, points, before, _COMPARISONS[comparison])
+    else:
+        st.html(markup.notice("No such spans in this range.", "Choose another operation or a longer range."))
+    _operations(view, service, before)
+    _bottlenecks(view, before, _COMPARISONS[comparison])
+
+
+def _filters(view: View) -> tuple[str, str, str]:
+    busiest = [row["service"] for row in sorted(_totals(view), key=lambda row: -row["spans"])]
+    with st.container(horizontal=True, vertical_alignment="bottom", key="filters", gap="small"):
+        with st.container(width=240):
+            service = controls.select("Service", "service", sorted(busiest), empty="The busiest")
+        service = service or (busiest[0] if busiest else "")
+        with st.container(width=320):
+            known = by_name(view.rows(traces.operations(view.span, service)), "operation") if service else []
+            operation = controls.select("Operation", "operation", known, empty="All it served")
+        comparison = controls.choice("Compare", "compare", _COMPARISONS, "")
+    return service, operation, comparison
+
+
+def _totals(view: View) -> list[Row]:
+    return view.rows(service_statistics(view.span))
+
+
+def _earlier(span: TimeRange, comparison: str) -> TimeRange:
+    return span.shifted(-{"yesterday": DAY_NS, "week": 7 * DAY_NS}.get(comparison, span.duration_ns))
+
+
+def _charts(
+    view: View, service: str, operation: str, points: list[statistics.Point], before: TimeRange, against: str
+) -> None:
+    palette = view.palette
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.html(markup.section("Duration", "p50, p95, p99"))
+        figure = quantiles_chart(points, view.span, view.zone, palette)
+        chart(figure, "quantiles", f"Quantiles of the duration of {service} over time")
+        st.html(markup.section("Traffic", "calls a second, failed ones apart"))
+        chart(traffic_chart(points, view.span, view.zone, palette), "traffic", f"Calls of {service} over time")
+    with right:
+        st.html(markup.section("Every call", "darker: more calls"))
+        cells = view.rows(statistics.heat(view.span, service, operation, 90))
+        chart(heat_map(cells, view.span, view.zone, palette), "heat", f"Heat map of the durations of {service}")
+        st.html(markup.section("Distribution", against))
+        now, past = (
+            {row["coarse"]: row["count"] / 1000 for row in view.rows(statistics.distribution(span, service, operation))}
+            for span in (view.span, before)
+        )
+        figure = histogram_chart(now, past, ("this range", against.removeprefix("vs. ")), palette)
+        figure.update_layout(height=170)
+        chart(figure, "histogram", f"Distribution of the durations of {service}, two ranges")
+    with st.container(horizontal=True):
+        open_link(view, "traces", "Its slowest traces", service=service, operation=operation, order="slowest")
+        open_link(view, "flow", "Its calls", service=service)
+
+
+def _operations(view: View, service: str, before: TimeRange) -> None:
+    st.html(markup.section(f"Operations of {service[:60]}", "choose one to see it above"))
+    rows = view.rows(statistics.operations_table(view.span, service))
+    past = {
+        (row["operation"], row["kind"]): row["p95_ns"]
+        for row in view.rows(statistics.operations_table(before, service))
+    }
+    seconds = view.span.seconds
+    table = {
+        "Operation": [row["operation"] for row in rows],
+        "Kind": [_KINDS[row["kind"]] if 0 <= row["kind"] < len(_KINDS) else "" for row in rows],
+        "Rate": [rate_text(row["spans"] / seconds) for row in rows],
+        "Errors": [percent_text(row["errors"] / row["spans"]) if row["spans"] else "" for row in rows],
+        "p50 ms": [_ms(row["p50_ns"]) for row in rows],
+        "p95 ms": [_ms(row["p95_ns"]) for row in rows],
+        "p99 ms": [_ms(row["p99_ns"]) for row in rows],
+        "p95 moved": [change_text(row["p95_ns"], past.get((row["operation"], row["kind"]))) for row in rows],
+    }
+    columns = {name: st.column_config.NumberColumn(name, format="%.2f") for name in ("p50 ms", "p95 ms", "p99 ms")}
+    picked = st.dataframe(
+        table,
+        hide_index=True,
+        column_config=columns,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"operations-{service}",
+        height=min(38 + 35 * len(rows), 360),
+    )
+    if picked.selection.rows:
+        chosen = rows[picked.selection.rows[0]]["operation"]
+        if chosen != view.param("operation"):
+            set_params(service=service, operation=chosen)
+            st.rerun()
+
+
+def _bottlenecks(view: View, before: TimeRange, against: str) -> None:
+    now, past = (view.rows(bottleneck_queries.critical_shares(span)) for span in (view.span, before))
+    found = bottleneck_queries.bottlenecks(now, past)
+    read = now[0]["traces"] if now else 0
+    st.html(
+        markup.section("Bottlenecks", f"share of the critical path of {count_text(read)} sampled traces, {against}")
+    )
+    if not found:
+        st.html(markup.notice("No critical path is known in this range."))
+        return
+    st.html(
+        markup.table(
+            ("What traces wait for", "", "Share", "", "Moved"),
+            [
+                (
+                    each.service,
+                    f"network to {each.callee} ({each.operation})" if each.callee else each.operation,
+                    percent_text(each.share),
+                    markup.share_bar(each.share),
+                    _moved(each),
+                )
+                for each in found[:15]
+            ],
+            numeric=(2, 4),
+        )
+    )
+
+
+def _moved(each: bottleneck_queries.Bottleneck) -> markup.Text:
+    if each.share_before is None:
+        return ""
+    moved = (each.share - each.share_before) * 100
+    if abs(moved) < 0.5:
+        return "±0"
+    text = f"{'+' if moved > 0 else '−'}{abs(moved):.1f} points"  # noqa: RUF001
+    return markup.toned(text, "bad" if moved >= 5 else "good" if moved <= -5 else "")
+
+
+def _ms(duration_ns: float | None) -> float | None:
+    return None if duration_ns is None else duration_ns / 1e6
