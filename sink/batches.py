@@ -17,7 +17,7 @@ from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.topics import Topics
 from tracecore.window import Window
-from tracecore.wire import decode_alert, decode_trace, decode_window
+from tracecore.wire import decode_alert, decode_trace, decode_window, joined
 
 #: A revision whose parts are coming is awaited until this many batches' bytes are held.
 AWAITED_BATCHES = 8
@@ -231,9 +231,8 @@ def revision_of(said: list[tuple[ClosedTrace, bytes]]) -> Revision:
     if first.parts == 1:
         digest = digest_of([_unmarked(first, value)])
         return Revision(first, digest, True)
-    spans = tuple(span for trace, _ in ordered for span in trace.spans)
     digest = digest_of([_unmarked(trace, value) for trace, value in ordered])
-    return Revision(replace(first, spans=spans, part=0, parts=1), digest, len(ordered) == first.parts)
+    return Revision(joined([trace for trace, _ in ordered]), digest, len(ordered) == first.parts)
 
 
 def _unmarked(trace: ClosedTrace, value: bytes) -> bytes:

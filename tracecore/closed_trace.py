@@ -69,7 +69,8 @@ class ClosedTrace:
     """One revision of a trace.
 
     ``spans`` stand in the tree's order: a parent before its children, siblings by start. A large trace travels in
-    ``parts`` records that differ only in ``part`` and ``spans``; part 0 alone carries the critical path. Arrival
+    ``parts`` records that differ only in ``part``, ``spans`` and their ``resources`` and ``scopes``; part 0 alone
+    carries the critical path. Arrival
     times are the broker's clock, ``start_ns`` and ``end_ns`` the root's. ``error_origin`` is the span that failed
     first and deepest, or empty.
     """

@@ -47,7 +47,7 @@ def corrected_for_skew(tree: TraceTree, timeline: Timeline, max_skew_ns: int = M
 
 def _skew(start: int, end: int, parent_start: int, parent_end: int, is_async: bool) -> int:
     """What to add to a child's times."""
-    if not start:
+    if not start or not parent_start:
         return 0
     spare = (parent_end - parent_start) - (end - start)
     if is_async or spare < 0:

@@ -3,7 +3,7 @@
 Decoding checks types: what does not fit is ``MalformedPayload``, with the path to the field.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from tracecore.alert import Alert
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
+from tracecore.span import Resource, Scope
 from tracecore.topics import MAX_RECORD_BYTES
 from tracecore.window import HopWindow, OperationWindow, Window
 
@@ -36,17 +37,21 @@ T = TypeVar("T")
 def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -> list[bytes]:
     """The records of one revision: one, or parts of it that each stay under ``max_record_bytes`` where spans allow.
 
-    Every part carries the summary and its own slice of the spans, so each can be stored as it comes; part 0 alone
-    carries the critical path, which in a large trace is large.
+    Every part carries the summary, its own slice of the spans and the resources and scopes of those, so each can be
+    stored as it comes; part 0 alone carries the critical path, and none does if that is half a record by itself: the
+    spans' shares of it tell the same.
     """
     record = _msgpack.encode(trace)
     if len(record) <= max_record_bytes:
         return [record]
-    summary_bytes = len(_msgpack.encode(replace(trace, spans=())))
-    slices = list(_slices(trace.spans, max(max_record_bytes - summary_bytes, max_record_bytes // 10)))
+    if len(_msgpack.encode(trace.critical_path)) > max_record_bytes // 2:
+        warning = f"the critical path has {len(trace.critical_path)} parts: only the spans' shares of it are kept"
+        trace = replace(trace, critical_path=(), warnings=tuple(sorted((*trace.warnings, warning))))
+    summary_bytes = len(_msgpack.encode(replace(trace, spans=(), resources=(), scopes=())))
+    slices = list(_slices(trace, max(max_record_bytes - summary_bytes, max_record_bytes // 10)))
     rest = replace(trace, critical_path=())
     return [
-        _msgpack.encode(replace(rest if part else trace, spans=tuple(spans), part=part, parts=len(slices)))
+        _msgpack.encode(replace(_part(rest if part else trace, spans), part=part, parts=len(slices)))
         for part, spans in enumerate(slices)
     ]
 
@@ -54,6 +59,21 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
 def decode_trace(record: bytes) -> ClosedTrace:
     """A part of a revision, or the whole of it. Raises ``MalformedPayload``."""
     return _decoded(_trace_decoder, record)
+
+
+def joined(parts: Sequence[ClosedTrace]) -> ClosedTrace:
+    """The revision that decoded ``parts`` are of, in their order; some may be missing, and so are their spans then."""
+    if len(parts) == 1 and parts[0].parts == 1:
+        return parts[0]
+    resources: dict[Resource, int] = {}
+    scopes: dict[Scope, int] = {}
+    spans: list[TracedSpan] = []
+    for part in sorted(parts, key=lambda one: one.part):
+        resource_of = [resources.setdefault(resource, len(resources)) for resource in part.resources]
+        scope_of = [scopes.setdefault(scope, len(scopes)) for scope in part.scopes]
+        spans += [span._replace(resource=resource_of[span.resource], scope=scope_of[span.scope]) for span in part.spans]
+    first = min(parts, key=lambda one: one.part)
+    return replace(first, resources=tuple(resources), scopes=tuple(scopes), spans=tuple(spans), part=0, parts=1)
 
 
 def encode_window(window: Window) -> bytes:
@@ -98,15 +118,35 @@ def _decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], reco
         raise MalformedPayload(str(error)) from None
 
 
-def _slices(spans: tuple[TracedSpan, ...], max_bytes: int) -> Iterator[list[TracedSpan]]:
+def _part(trace: ClosedTrace, spans: list[TracedSpan]) -> ClosedTrace:
+    """``trace`` with ``spans`` alone, and with no more of its tables than they need."""
+    resources = {index: i for i, index in enumerate(sorted({span.resource for span in spans}))}
+    scopes = {index: i for i, index in enumerate(sorted({span.scope for span in spans}))}
+    return replace(
+        trace,
+        resources=tuple(trace.resources[index] for index in resources),
+        scopes=tuple(trace.scopes[index] for index in scopes),
+        spans=tuple(span._replace(resource=resources[span.resource], scope=scopes[span.scope]) for span in spans),
+    )
+
+
+def _slices(trace: ClosedTrace, max_bytes: int) -> Iterator[list[TracedSpan]]:
     chosen: list[TracedSpan] = []
     size = 0
-    for span in spans:
+    told: set[tuple[str, int]] = set()
+    resource_bytes = [len(_msgpack.encode(resource)) for resource in trace.resources]
+    scope_bytes = [len(_msgpack.encode(scope)) for scope in trace.scopes]
+    for span in trace.spans:
         cost = len(span.raw) + len(span.name) * 4 + len(span.service) * 4 + _SPAN_OVERHEAD_BYTES
         cost += sum(len(warning) * 4 for warning in span.warnings)
-        if chosen and size + cost > max_bytes:
+        tables = (("resource", span.resource), resource_bytes), (("scope", span.scope), scope_bytes)
+        with_tables = cost + sum(bytes_of[key[1]] for key, bytes_of in tables if key not in told)
+        if chosen and size + with_tables > max_bytes:
             yield chosen
             chosen, size = [], 0
+            told.clear()
+            with_tables = cost + sum(bytes_of[key[1]] for key, bytes_of in tables)
         chosen.append(span)
-        size += cost
+        size += with_tables
+        told.update(key for key, _ in tables)
     yield chosen

@@ -73,3 +73,10 @@ def test_orphan_is_not_compared_with_the_root_it_hangs_under() -> None:
     root = span(id=1, service="web")
     orphan = span(id=2, parent=99, service="app", start_ms=500)
     assert [node.skew_ns for node in closed([root, orphan]).spans] == [0, 0]
+
+
+def test_parent_without_any_time_moves_no_child() -> None:
+    client = span(id=1, service="web", kind=SpanKind.CLIENT)._replace(start_ns=0, end_ns=0)
+    server = span(id=2, parent=client, service="app", kind=SpanKind.SERVER)
+    trace = closed([client, server])
+    assert trace.spans[1].skew_ns == 0 and not trace.spans[1].warnings

@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tracecore.builders import closed, order_spans, span, span_id
+from tests.tracecore.builders import MS, T0_NS, closed, order_spans, span, span_id
 from tests.tracecore.strategies import spans_of_a_trace
 from tracecore import wire
 from tracecore.alert import Alert, Evidence, fingerprint
+from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
-from tracecore.span import Span
+from tracecore.span import Resource, Span
 from tracecore.window import HopWindow, OperationWindow
 
 WINDOW = OperationWindow(10, "web", "GET /", 2, 3, 5, 5000, 1000, {70: 5}, {66: 5}, "aa", "bb")
@@ -28,18 +29,27 @@ def test_decoding_a_trace_after_encoding_is_identity(spans: list[Span]) -> None:
     assert [wire.decode_trace(record) for record in wire.encode_trace(trace)] == [trace]
 
 
-@given(st.integers(2_000, 30_000))
+def with_tables(trace: ClosedTrace) -> tuple[object, ...]:
+    return tuple(
+        (node[:-3], node.raw, trace.resources[node.resource], trace.scopes[node.scope]) for node in trace.spans
+    )
+
+
+@given(st.integers(12_000, 40_000))
 def test_parts_of_a_large_trace_hold_its_spans_in_order_within_the_limit(limit: int) -> None:
     root = span(id=1, duration_ms=1000)
-    trace = closed([root, *(span(f"step {i}", id=i, parent=root, start_ms=i) for i in range(2, 90))])
+    steps = [span(f"step {i}", id=i, parent=root, service=f"s{i % 7}", host=f"h{i}", start_ms=i) for i in range(2, 90)]
+    trace = closed([root, *steps])
     parts = [wire.decode_trace(record) for record in wire.encode_trace(trace, limit)]
-    assert sum((part.spans for part in parts), ()) == trace.spans
+    assert wire.joined(parts[::-1]) == trace
+    assert with_tables(wire.joined(parts[1:] or parts)) == with_tables(trace)[len(parts[0].spans) if parts[1:] else 0 :]
     assert [part.part for part in parts] == list(range(len(parts)))
     assert {part.parts for part in parts} == {len(parts)}
     assert parts[0].critical_path == trace.critical_path
     assert not any(part.critical_path for part in parts[1:])
-    plain = replace(trace, critical_path=(), spans=())
-    assert all(replace(part, critical_path=(), spans=(), part=0, parts=1) == plain for part in parts)
+    plain = replace(trace, critical_path=(), resources=(), scopes=(), spans=())
+    bare = dict(critical_path=(), resources=(), scopes=(), spans=(), part=0, parts=1)
+    assert all(replace(part, **bare) == plain for part in parts)
 
 
 def test_no_part_is_larger_than_a_record_may_be() -> None:
@@ -49,6 +59,26 @@ def test_no_part_is_larger_than_a_record_may_be() -> None:
     records = wire.encode_trace(trace)
     assert len(records) > 1
     assert max(map(len, records)) <= 1_000_000
+
+
+def test_a_trace_of_thousands_of_hosts_or_of_a_very_long_path_fits_into_records() -> None:
+    root = span(id=1, duration_ms=20_000)
+    template = span(parent=root)
+    spans = [root] + [
+        template._replace(
+            span_id=span_id(i),
+            start_ns=T0_NS + i * MS,
+            end_ns=T0_NS + i * MS + MS // 2,
+            resource=Resource(b"%d" % i * 100, "", "shop", f"host {i}"),
+        )
+        for i in range(2, 19_000)
+    ]
+    trace = closed(spans)
+    records = wire.encode_trace(trace)
+    parts = [wire.decode_trace(record) for record in records]
+    assert max(map(len, records)) <= 1_000_000
+    assert with_tables(wire.joined(parts)) == with_tables(trace)
+    assert not parts[0].critical_path and "critical path has" in parts[0].warnings[0]
 
 
 @pytest.mark.parametrize("window", [WINDOW, HOP])
