@@ -7,9 +7,11 @@ each value of each row: a third of what the sink costs, otherwise.
 Source: PostgreSQL's documentation, COPY, "Binary Format"; the send functions of the types.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from struct import Struct
+
+from sink.errors import PoisonRow
 
 #: Microseconds from the Unix epoch to PostgreSQL's, 2000-01-01.
 POSTGRES_EPOCH_US = 946_684_800_000_000
@@ -19,47 +21,18 @@ TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
 
 INT8_MAX = 2**63 - 1
-INT8_MIN = -(2**63)
 INT4_MAX = 2**31 - 1
 
 _TEXT_OID = 25
 
 _length = Struct("!i").pack
-_int2 = Struct("!ih").pack
-_int4 = Struct("!ii").pack
 _int8 = Struct("!iq").pack
-_count = Struct("!h").pack
 _array_header = Struct("!iiiii").pack
 
 
-def row(fields: Sequence[bytes]) -> bytes:
-    """A row of fields."""
-    return _count(len(fields)) + b"".join(fields)
-
-
-def int2(value: int) -> bytes:
-    """A smallint; raises ``struct.error`` out of range, as the other integers do."""
-    return _int2(2, value)
-
-
-def int4(value: int) -> bytes:
-    """An integer."""
-    return _int4(4, value)
-
-
 def int8(value: int) -> bytes:
-    """A bigint."""
+    """A bigint; raises ``struct.error`` out of range."""
     return _int8(8, value)
-
-
-def boolean(value: bool) -> bytes:
-    """A boolean."""
-    return b"\0\0\0\1\1" if value else b"\0\0\0\1\0"
-
-
-def timestamp(time_ns: int) -> bytes:
-    """A timestamptz from Unix nanoseconds; PostgreSQL keeps the microseconds."""
-    return _int8(8, time_ns // 1000 - POSTGRES_EPOCH_US)
 
 
 def binary(value: bytes) -> bytes:
@@ -69,8 +42,10 @@ def binary(value: bytes) -> bytes:
 
 @lru_cache(maxsize=16384)
 def text(value: str) -> bytes:
-    """A text without NUL characters. Cached: services and operations repeat in every row."""
+    """A text; raises ``PoisonRow`` for a NUL character. Cached: services and operations repeat in every row."""
     encoded = value.encode("utf-8", "replace")
+    if 0 in encoded:
+        raise PoisonRow(f"{value[:100]!r} has a NUL character")
     return _length(len(encoded)) + encoded
 
 

@@ -1,7 +1,7 @@
-"""What a span's bytes hold beyond its decoded fields, parsed no deeper than a row needs.
+"""What a span's bytes hold beyond its decoded fields, as the JSON and texts of its row.
 
-Attributes stay encoded, one ``bytes`` a key-value, so that ``attributes.FragmentCache`` can look them up. The few
-spans with an error, events or links are decoded in full (``tracecore.otlp.span_detail``).
+Most spans have attributes and nothing else: these are read by hand, from where the end time stands to the end of the
+message. Whatever is not written in the usual order, or has events, links or a status, goes through protobuf.
 """
 
 from typing import Any, NamedTuple
@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from sink.attributes import FragmentCache, json_of
 from sink.errors import PoisonRow
 from tracecore.errors import MalformedPayload
 from tracecore.otlp import AttributeValue, SpanDetail, span_detail
+from tracecore.span import StatusCode
 
 #: Of an error span: the first of these that it has says what kind of error it is.
 ERROR_TYPE_ATTRIBUTES = (
@@ -26,30 +28,82 @@ UNKNOWN_ERROR = "error"
 #: An error type is for grouping: what is longer is text.
 ERROR_TYPE_LENGTH = 200
 
-
-class RareDetail(NamedTuple):
-    """What few spans have."""
-
-    detail: SpanDetail
-    #: Empty for a span without an error.
-    error_type: str
-
-
-def parts_of(raw: bytes) -> Any:
-    """A message with ``attributes``, ``events``, ``links`` (encoded, repeated) and ``status`` (encoded)."""
-    try:
-        return _Parts.FromString(raw)
-    except DecodeError as error:
-        raise PoisonRow(f"the span does not parse: {error}") from None
+_END_TIME_TAG = b"\x41"
+_ATTRIBUTE = 0x4A
+# What may follow the attributes and says nothing: an empty status, flags.
+_EMPTY_STATUS = b"\x7a\x00"
+_FLAGS = b"\x85\x01"
+_FLAGS_BYTES = 6
+_STATUS_AND_FLAGS = _EMPTY_STATUS + _FLAGS
 
 
-def rare_detail(raw: bytes, is_error: bool) -> RareDetail:
-    """Decode all of a span. Raises ``PoisonRow``."""
-    try:
-        detail = span_detail(raw)
-    except MalformedPayload as error:
-        raise PoisonRow(str(error)) from None
-    return RareDetail(detail, error_type(detail) if is_error else "")
+class Detail(NamedTuple):
+    """A span's JSON; ``events`` and ``links`` None where there are none, ``error_type`` empty without an error."""
+
+    attributes: bytes
+    events: bytes | None = None
+    links: bytes | None = None
+    message: str = ""
+    error_type: str = ""
+
+
+class DetailReader:
+    """Reads what spans hold; keeps key-values that repeat."""
+
+    def __init__(self) -> None:
+        self._fragments = FragmentCache()
+
+    def plain(self, raw: bytes, end_ns: int) -> bytes | None:
+        """The attributes of a span that has nothing else, or None: then ``full`` reads it. Raises ``PoisonRow``."""
+        at = raw.find(_END_TIME_TAG + end_ns.to_bytes(8, "little"))
+        if at < 0:
+            return None
+        try:
+            attributes, at = self._fragments.object_in(raw, at + 9, _ATTRIBUTE)
+        except IndexError:
+            return None
+        rest = raw[at:]
+        if (
+            not rest
+            or rest == _EMPTY_STATUS
+            or (len(rest) == _FLAGS_BYTES and rest.startswith(_FLAGS))
+            or (len(rest) == _FLAGS_BYTES + 2 and rest.startswith(_STATUS_AND_FLAGS))
+        ):
+            return attributes
+        return None
+
+    def full(self, raw: bytes, status: int) -> Detail:
+        """All that a span holds. Raises ``PoisonRow``."""
+        try:
+            parts = _Parts.FromString(raw)
+            events = [self._event(_Event.FromString(event)) for event in parts.events]
+        except DecodeError as error:
+            raise PoisonRow(f"the span does not parse: {error}") from None
+        attributes = self._fragments.object_of(parts.attributes)
+        joined = b"[" + b",".join(events) + b"]" if events else None
+        if status != StatusCode.ERROR and not parts.links and not parts.status:
+            return Detail(attributes, joined)
+        try:
+            detail = span_detail(raw)
+        except MalformedPayload as error:
+            raise PoisonRow(str(error)) from None
+        if "\0" in detail.status_message:
+            raise PoisonRow("the status message has a NUL character")
+        links = [
+            {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": link.attributes}
+            for link in detail.links
+        ]
+        return Detail(
+            attributes,
+            joined,
+            json_of(links) if links else None,
+            detail.status_message,
+            error_type(detail) if status == StatusCode.ERROR else "",
+        )
+
+    def _event(self, event: Any) -> bytes:
+        attributes = self._fragments.object_of(event.attributes)
+        return b'{"name":%b,"time_ns":%d,"attributes":%b}' % (json_of(event.name), event.time_ns, attributes)
 
 
 def error_type(detail: SpanDetail) -> str:
@@ -66,20 +120,34 @@ def _named_in(attributes: dict[str, AttributeValue]) -> str:
     return next((str(attributes[name]) for name in ERROR_TYPE_ATTRIBUTES if attributes.get(name)), "")
 
 
-def _schema() -> Any:
+def _schema() -> tuple[Any, Any]:
+    """Message classes, wire-compatible with OTLP's Span and Event, that leave attributes encoded."""
     proto = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="tracewatch/parts.proto", package="tracewatch", syntax="proto3")
-    message = file.message_type.add(name="Parts")
-    for name, number, label in (
-        ("attributes", 9, proto.LABEL_REPEATED),
-        ("events", 11, proto.LABEL_REPEATED),
-        ("links", 13, proto.LABEL_REPEATED),
-        ("status", 15, proto.LABEL_OPTIONAL),
-    ):
-        message.field.add(name=name, number=number, type=proto.TYPE_BYTES, label=label)
+    one, many = proto.LABEL_OPTIONAL, proto.LABEL_REPEATED
+    shapes: dict[str, tuple[tuple[str, int, Any, Any], ...]] = {
+        "Parts": (
+            ("attributes", 9, proto.TYPE_BYTES, many),
+            ("events", 11, proto.TYPE_BYTES, many),
+            ("links", 13, proto.TYPE_BYTES, many),
+            ("status", 15, proto.TYPE_BYTES, one),
+        ),
+        "Event": (
+            ("time_ns", 1, proto.TYPE_FIXED64, one),
+            ("name", 2, proto.TYPE_STRING, one),
+            ("attributes", 3, proto.TYPE_BYTES, many),
+        ),
+    }
+    for name, declared in shapes.items():
+        message = file.message_type.add(name=name)
+        for field, number, kind, label in declared:
+            message.field.add(name=field, number=number, type=kind, label=label)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tracewatch.Parts"))
+    parts, event = (
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tracewatch.{name}")) for name in shapes
+    )
+    return parts, event
 
 
-_Parts = _schema()
+_Parts, _Event = _schema()

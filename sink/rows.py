@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
 from sink import binary
-from sink.attributes import FragmentCache, json_of
-from sink.detail import parts_of, rare_detail
+from sink.attributes import json_of
+from sink.detail import DetailReader
 from sink.errors import PoisonRow
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
 from tracecore.otlp import attributes_of, resource_attributes
@@ -43,10 +43,15 @@ LATEST_AFTER_ARRIVAL_NS = DAY_NS
 #: Longest service and operation that an index row of PostgreSQL holds with certainty (2704 bytes with the time).
 LONGEST_INDEXED = 600
 
+_SPAN_FIELDS = SPAN_COLUMNS.count(",") + 1
+_TRACE_FIELDS = TRACE_COLUMNS.count(",") + 1
 _fixed = Struct("!h" + "iq" * 8 + "ii" + "ih" * 2 + "i16s" + "i8s").pack
+_trace_fixed = Struct("!h" + "i16s" + "iq" * 8 + "ii" * 5 + "i?" * 2).pack
 _json = msgspec.json.Encoder()
-_NO_ERROR_NO_WARNING = binary.NULL * 3
-_NO_EVENTS_NO_LINKS = binary.NULL * 2
+_ID = (8).to_bytes(4, "big")
+#: Of most spans: no status message, error type, warnings; no events, links.
+_NOTHING_SAID = binary.NULL * 3
+_NOTHING_MORE = binary.NULL * 2
 
 
 class ErrorSpan(NamedTuple):
@@ -90,106 +95,113 @@ class RowEncoder:
     """Makes rows; keeps what repeats (key-values, ids of resources and scopes)."""
 
     def __init__(self) -> None:
-        self._fragments = FragmentCache()
+        self._details = DetailReader()
         self._ids: dict[Resource | Scope, int] = {}
 
     def rows_of(self, trace: ClosedTrace, digest: bytes) -> TraceRows:
         """Rows of a trace and its spans; spans that cannot be stored apart, in ``poison``."""
         rows = TraceRows(trace, b"", [], [], [], [], set())
-        rows.resource_ids = [self.id_of(resource) for resource in trace.resources]
-        rows.scope_ids = [self.id_of(scope) for scope in trace.scopes]
+        resource_ids = rows.resource_ids = [self.id_of(resource) for resource in trace.resources]
+        scope_ids = rows.scope_ids = [self.id_of(scope) for scope in trace.scopes]
+        seen: set[bytes] | None = None if len({span[0] for span in trace.spans}) == len(trace.spans) else set()
         latest_ns = trace.last_arrival_ns + LATEST_AFTER_ARRIVAL_NS
-        spans_from, spans_until = latest_ns, EARLIEST_NS
-        # Hot: 3 us a span. Local names and one bytes.join a row, no call that is not needed.
-        trace_id, resource_ids, scope_ids = trace.trace_id, rows.resource_ids, rows.scope_ids
-        keep_span, keep_row, text = rows.spans.append, rows.span_rows.append, binary.text
-        object_of = self._fragments.object_of
-        seen: set[bytes] | None = set() if len({span[0] for span in trace.spans}) < len(trace.spans) else None
+        # Hot, once a span: local names, one unpacking, one struct and one join a row.
+        trace_id, epoch_us = trace.trace_id, binary.POSTGRES_EPOCH_US
+        plain, text, null, id_of_8 = self._details.plain, binary.text, binary.NULL, _ID
+        keep_span, keep_row = rows.spans.append, rows.span_rows.append
+        starts: list[int] = []
         for span in trace.spans:
-            start_ns = span.start_ns
+            (
+                span_id,
+                parent,
+                tree_parent,
+                depth,
+                service,
+                name,
+                kind,
+                status,
+                start_ns,
+                end_ns,
+                skew_ns,
+                self_time_ns,
+                critical_path_ns,
+                gap_ns,
+                warnings,
+                resource,
+                scope,
+                raw,
+            ) = span
             try:
-                if seen is not None:
-                    if span.span_id in seen:
-                        raise PoisonRow("the trace has this span id twice")
-                    seen.add(span.span_id)
                 if not EARLIEST_NS <= start_ns <= latest_ns:
                     raise PoisonRow(
-                        f"start time {start_ns} ns is not credible for an arrival at {trace.last_arrival_ns}"
+                        f"its start, {start_ns} ns, is not credible for an arrival at {trace.last_arrival_ns}"
                     )
-                parts = parts_of(span.raw)
-                tail = _NO_ERROR_NO_WARNING
-                rare = _NO_EVENTS_NO_LINKS
-                if span.status == 2 or span.warnings or parts.events or parts.links or parts.status:
-                    tail, rare = self._rare(span, trace, rows)
-                attributes = object_of(parts.attributes)
-                service, name, raw = span.service, span.name, span.raw
-                if len(service) > LONGEST_INDEXED or "\0" in service or "\0" in name:
-                    raise PoisonRow("service or operation has a NUL character, or a service name is too long")
-                gap_ns, parent, tree_parent = span.gap_ns, span.parent_span_id, span.tree_parent_id
-                row = b"".join(
-                    (
-                        _fixed(
-                            25,
-                            8,
-                            start_ns // 1000 - binary.POSTGRES_EPOCH_US,
-                            8,
-                            start_ns,
-                            8,
-                            span.end_ns - start_ns,
-                            8,
-                            span.self_time_ns,
-                            8,
-                            span.critical_path_ns,
-                            8,
-                            span.skew_ns,
-                            8,
-                            resource_ids[span.resource],
-                            8,
-                            scope_ids[span.scope],
-                            4,
-                            span.depth,
-                            2,
-                            span.kind,
-                            2,
-                            span.status,
-                            16,
-                            trace_id,
-                            8,
-                            span.span_id,
-                        ),
-                        binary.NULL if gap_ns == NO_GAP else binary.int8(gap_ns),
-                        b"\0\0\0\x08" + parent if len(parent) == 8 else binary.NULL,
-                        b"\0\0\0\x08" + tree_parent if len(tree_parent) == 8 else binary.NULL,
-                        text(service),
-                        text(name),
-                        tail,
-                        (len(attributes) + 1).to_bytes(4, "big"),
-                        b"\1",
-                        attributes,
-                        rare,
-                        len(raw).to_bytes(4, "big"),
-                        raw,
+                if seen is not None:
+                    _check_new(span_id, seen)
+                attributes = plain(raw, end_ns) if status == 0 and not warnings else None
+                rest = _NOTHING_MORE
+                said = _NOTHING_SAID
+                if attributes is None:
+                    attributes, said, rest = self._more(span, trace, rows)
+                keep_row(
+                    b"".join(
+                        (
+                            _fixed(
+                                _SPAN_FIELDS,
+                                8,
+                                start_ns // 1000 - epoch_us,
+                                8,
+                                start_ns,
+                                8,
+                                end_ns - start_ns,
+                                8,
+                                self_time_ns,
+                                8,
+                                critical_path_ns,
+                                8,
+                                skew_ns,
+                                8,
+                                resource_ids[resource],
+                                8,
+                                scope_ids[scope],
+                                4,
+                                depth,
+                                2,
+                                kind,
+                                2,
+                                status,
+                                16,
+                                trace_id,
+                                8,
+                                span_id,
+                            ),
+                            null if gap_ns == NO_GAP else binary.int8(gap_ns),
+                            id_of_8 + parent if parent else null,
+                            id_of_8 + tree_parent if tree_parent else null,
+                            text(_short_enough(service) if len(service) > LONGEST_INDEXED else service),
+                            text(name),
+                            said,
+                            (len(attributes) + 1).to_bytes(4, "big"),
+                            b"\1",
+                            attributes,
+                            rest,
+                            len(raw).to_bytes(4, "big"),
+                            raw,
+                        )
                     )
                 )
             except PoisonRow as error:
                 rows.poison.append(PoisonSpan(span, str(error)))
-                continue
-            except struct.error as error:
+            except (struct.error, OverflowError) as error:
                 rows.poison.append(PoisonSpan(span, f"a number is out of range: {error}"))
-                continue
-            keep_span(span)
-            keep_row(row)
-            if start_ns < spans_from:
-                spans_from = start_ns
-            if start_ns > spans_until:
-                spans_until = start_ns
-        if rows.spans:
-            rows.days = set(range(spans_from // DAY_NS, spans_until // DAY_NS + 1))
-            if spans_until - spans_from > DAY_NS:
-                rows.days = {span.start_ns // DAY_NS for span in rows.spans}
-            rows.trace_row = trace_row(trace, digest, spans_from, spans_until)
+            else:
+                keep_span(span)
+                starts.append(start_ns)
+        if starts:
+            rows.days = {start_ns // DAY_NS for start_ns in starts}
             rows.start_ns = credible_start_ns(trace)
             rows.days.add(rows.start_ns // DAY_NS)
+            rows.trace_row = trace_row(trace, digest, min(starts), max(starts))
         return rows
 
     def id_of(self, shared: Resource | Scope) -> int:
@@ -203,38 +215,23 @@ class RowEncoder:
             known = self._ids[shared] = int.from_bytes(digest[:8], "big", signed=True)
         return known
 
-    def _rare(self, span: TracedSpan, trace: ClosedTrace, rows: TraceRows) -> tuple[bytes, bytes]:
-        is_error = span.status == StatusCode.ERROR
-        detail, kind = rare_detail(span.raw, is_error)
-        message = storable(detail.status_message)
-        if "\0" in detail.status_message:
-            raise PoisonRow("the status message has a NUL character")
-        events = [{"name": e.name, "time_ns": e.time_ns, "attributes": e.attributes} for e in detail.events]
-        links = [
-            {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": link.attributes}
-            for link in detail.links
-        ]
-        tail = b"".join(
-            (
-                binary.text(message) if message else binary.NULL,
-                binary.text(kind) if kind else binary.NULL,
-                binary.text_array(storable(w) for w in span.warnings) if span.warnings else binary.NULL,
-            )
-        )
-        rare = b"".join(binary.jsonb(json_of(items)) if items else binary.NULL for items in (events, links))
-        if is_error:
+    def _more(self, span: TracedSpan, trace: ClosedTrace, rows: TraceRows) -> tuple[bytes, bytes, bytes]:
+        """Attributes; status message, error type and warnings; events and links of a span that is not plain."""
+        detail = self._details.full(span.raw, span.status)
+        if span.status == StatusCode.ERROR:
+            is_origin = span.span_id == trace.error_origin
             rows.errors.append(
                 ErrorSpan(
-                    span.span_id,
-                    span.service,
-                    span.name,
-                    kind,
-                    message,
-                    span.start_ns,
-                    span.span_id == trace.error_origin,
+                    span.span_id, span.service, span.name, detail.error_type, detail.message, span.start_ns, is_origin
                 )
             )
-        return tail, rare
+        said = (
+            binary.text(detail.message) if detail.message else binary.NULL,
+            binary.text(detail.error_type) if detail.error_type else binary.NULL,
+            binary.text_array(storable(warning) for warning in span.warnings) if span.warnings else binary.NULL,
+        )
+        rest = (binary.jsonb(items) if items else binary.NULL for items in (detail.events, detail.links))
+        return detail.attributes, b"".join(said), b"".join(rest)
 
 
 def trace_row(trace: ClosedTrace, digest: bytes, spans_from_ns: int, spans_until_ns: int) -> bytes:
@@ -242,38 +239,58 @@ def trace_row(trace: ClosedTrace, digest: bytes, spans_from_ns: int, spans_until
     start_ns = credible_start_ns(trace)
     origin = trace.error_origin
     error_service = next((span.service for span in trace.spans if span.span_id == origin), "") if origin else ""
-    path = [(segment.span_id.hex(), segment.start_ns, segment.end_ns) for segment in trace.critical_path]
-    links = [(storable(link.caller), storable(link.callee), *link[2:]) for link in trace.links]
-    return binary.row(
+    path = [(segment[0].hex(), segment[1], segment[2]) for segment in trace.critical_path]
+    links = [(storable(link[0]), storable(link[1]), *link[2:]) for link in trace.links]
+    epoch_us, text = binary.POSTGRES_EPOCH_US, binary.text
+    return b"".join(
         (
-            binary.binary(trace.trace_id),
-            binary.timestamp(start_ns),
-            binary.int8(start_ns),
-            binary.int8(_clamped(trace.end_ns - trace.start_ns, binary.INT8_MAX)),
-            binary.timestamp(spans_from_ns),
-            binary.timestamp(spans_until_ns),
-            binary.int8(_clamped(trace.first_arrival_ns, binary.INT8_MAX)),
-            binary.int8(_clamped(trace.last_arrival_ns, binary.INT8_MAX)),
-            binary.int8(_clamped(trace.count_milli, binary.INT8_MAX)),
-            binary.int4(_clamped(trace.revision, binary.INT4_MAX)),
-            binary.int4(_clamped(trace.span_count, binary.INT4_MAX)),
-            binary.int4(_clamped(trace.error_count, binary.INT4_MAX)),
-            binary.int4(_clamped(trace.duplicate_count, binary.INT4_MAX)),
-            binary.int4(_clamped(trace.missing_parents, binary.INT4_MAX)),
-            binary.boolean(trace.missing_root),
-            binary.boolean(trace.is_complete),
-            binary.text(trace.reason),
-            binary.text(storable(trace.root_service)[:LONGEST_INDEXED]),
-            binary.text(storable(trace.root_name)),
+            _trace_fixed(
+                _TRACE_FIELDS,
+                16,
+                trace.trace_id,
+                8,
+                start_ns // 1000 - epoch_us,
+                8,
+                start_ns,
+                8,
+                _bigint(trace.duration_ns),
+                8,
+                spans_from_ns // 1000 - epoch_us,
+                8,
+                spans_until_ns // 1000 - epoch_us,
+                8,
+                _bigint(trace.first_arrival_ns),
+                8,
+                _bigint(trace.last_arrival_ns),
+                8,
+                _bigint(trace.count_milli),
+                4,
+                _integer(trace.revision),
+                4,
+                _integer(trace.span_count),
+                4,
+                _integer(trace.error_count),
+                4,
+                _integer(trace.duplicate_count),
+                4,
+                _integer(trace.missing_parents),
+                1,
+                trace.missing_root,
+                1,
+                trace.is_complete,
+            ),
+            text(trace.reason),
+            text(storable(trace.root_service)[:LONGEST_INDEXED]),
+            text(storable(trace.root_name)),
             binary.binary(trace.root_span_id),
             binary.binary(origin) if origin else binary.NULL,
-            binary.text(storable(error_service)) if error_service else binary.NULL,
-            binary.text_array(storable(service) for service in trace.services),
-            binary.text_array(storable(warning) for warning in trace.warnings),
+            text(storable(error_service)) if error_service else binary.NULL,
+            binary.text_array(map(storable, trace.services)),
+            binary.text_array(map(storable, trace.warnings)),
             binary.jsonb(_json.encode(path)),
             binary.jsonb(_json.encode(links)),
-            binary.text(storable(trace.sampled_by)),
-            binary.text(storable(trace.replay_id)),
+            text(storable(trace.sampled_by)),
+            text(storable(trace.replay_id)),
             binary.binary(digest),
         )
     )
@@ -343,5 +360,19 @@ def _json_or_empty(attributes: object) -> str:
         return "{}"
 
 
-def _clamped(value: int, highest: int) -> int:
-    return max(-highest, min(value, highest))
+def _check_new(span_id: bytes, seen: set[bytes]) -> None:
+    if span_id in seen:
+        raise PoisonRow("the trace has this span id twice")
+    seen.add(span_id)
+
+
+def _short_enough(service: str) -> str:
+    raise PoisonRow(f"the name of its service is {len(service)} characters long; an index holds {LONGEST_INDEXED}")
+
+
+def _bigint(value: int) -> int:
+    return value if -binary.INT8_MAX <= value <= binary.INT8_MAX else binary.INT8_MAX
+
+
+def _integer(value: int) -> int:
+    return value if 0 <= value <= binary.INT4_MAX else binary.INT4_MAX
