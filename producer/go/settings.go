@@ -44,7 +44,7 @@ type producerSettings struct {
 func kafkaFromEnvironment() (kafkaSettings, error) {
 	settings := kafkaSettings{
 		bootstrapServers: strings.Split(orDefault("TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS", "localhost:9092"), ","),
-		topic:            orDefault("TRACEWATCH_PRODUCER_TOPIC", DefaultTopic),
+		topic:            orDefault("TRACEWATCH_KAFKA_SPANS_TOPIC", defaultTopic()),
 		saslUsername:     os.Getenv("TRACEWATCH_KAFKA_SASL_USERNAME"),
 		saslPassword:     os.Getenv("TRACEWATCH_KAFKA_SASL_PASSWORD"),
 		caFile:           os.Getenv("TRACEWATCH_KAFKA_SSL_CAFILE"),
@@ -120,6 +120,14 @@ func (s kafkaSettings) tlsConfig() (*tls.Config, error) {
 		return nil, &InvalidSettingError{"TRACEWATCH_KAFKA_SSL_CAFILE", s.caFile + " holds no PEM certificate"}
 	}
 	return config, nil
+}
+
+// defaultTopic is the topic of the deployment that TRACEWATCH_KAFKA_TOPIC_PREFIX names.
+func defaultTopic() string {
+	if prefix := os.Getenv("TRACEWATCH_KAFKA_TOPIC_PREFIX"); prefix != "" {
+		return prefix + "spans"
+	}
+	return DefaultTopic
 }
 
 func orDefault(variable, fallback string) string {
