@@ -28,20 +28,28 @@ $(VENV)/.dev: pyproject.toml $(VENV)/.runtime
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[all,dev]'
 	@touch $@
 
+# The shop's services in Go, where Go is installed; the demo runs the Python ones where they were not built.
+GO_SHOP := $(shell find producer/go quickstart/shop/go -name '*.go' -not -name '*_test.go' -o -name go.mod)
+$(VENV)/.go-shop: $(GO_SHOP) quickstart/shop/build-go | $(VENV)/.runtime
+	@quickstart/shop/build-go $(BIN)
+	@touch $@
+
 system-packages:
 	@.ci/system-packages tests
 
-demo: $(VENV)/.runtime
+demo: $(VENV)/.runtime $(VENV)/.go-shop
 	@$(BIN)/python -m quickstart demo $(ARGS)
 
-test: $(VENV)/.dev system-packages
+test: $(VENV)/.dev $(VENV)/.go-shop system-packages
 	$(BIN)/python -m pytest $(ARGS)
 
 check: format lint types contracts go test
 
 # The Go producer, where Go is installed.
 go:
-	@if command -v go >/dev/null; then cd producer/go && test -z "$$(gofmt -l .)" && go vet ./... && go test -race ./...; \
+	@if command -v go >/dev/null; then \
+	    test -z "$$(gofmt -l producer/go quickstart/shop/go)" && (cd quickstart/shop/go && go vet ./...) && \
+	    cd producer/go && go vet ./... && go test -race ./...; \
 	else echo "tracewatch: no Go here: producer/go is not checked"; fi
 
 format: $(VENV)/.dev

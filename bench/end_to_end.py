@@ -23,7 +23,7 @@ from quickstart.delays import Delays
 from quickstart.embedded_broker import EmbeddedBroker
 from quickstart.feed import alerts
 from quickstart.process import free_port
-from quickstart.python_module import PythonModule, http_answers
+from quickstart.program import PythonModule, http_answers
 from tracewatch import KafkaSpanExporter
 from tracewatch.exporter import KafkaSpanProcessor
 from tracewatch.settings import KafkaSettings, ProducerSettings

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from quickstart.embedded_postgres import EmbeddedPostgres
 from quickstart.errors import QuickstartError
-from quickstart.python_module import ROOT
+from quickstart.program import ROOT
 
 MIGRATION_TIMEOUT_S = 60
 

@@ -18,7 +18,7 @@ from quickstart.embedded_postgres import EmbeddedPostgres
 from quickstart.errors import QuickstartError
 from quickstart.feed import alerts
 from quickstart.ports import chosen_ports
-from quickstart.python_module import ROOT
+from quickstart.program import ROOT
 from quickstart.state import DemoState
 from quickstart.supervisor import Supervisor, together
 from quickstart.terminal import Terminal
@@ -120,7 +120,7 @@ class _Demo:
                 ),
                 ("Kafka", broker.bootstrap_servers, f"{broker.title}; topics tracewatch.*"),
                 ("history", postgres.url, postgres.title),
-                ("demo shop", f"{shop_urls['api-service']}/docs", "services instrumented with tracewatch"),
+                ("demo shop", f"{shop_urls['api-service']}/api/portfolios/ada", plan.shop_language()),
                 ("logs", f"{_shown(options.run_dir)}/*.log", "a file a process"),
             ],
             time.monotonic() - begun_s,

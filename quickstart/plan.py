@@ -1,11 +1,12 @@
 """What the demo runs, each with its settings and with how one sees that it serves."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from quickstart.databases import Databases
-from quickstart.python_module import PythonModule, http_answers
+from quickstart.program import Program, PythonModule, http_answers
 
 
 def rooms(
@@ -74,9 +75,22 @@ def shop_urls(ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
+def go_program(service: str) -> Path | None:
+    """The shop's service in Go, if ``make`` could build it."""
+    program = Path(sys.executable).parent / f"shop-{service}"
+    return program if program.exists() else None
+
+
+def shop_language() -> str:
+    """What the shop's api-service and scheduler are written in, for people."""
+    if go_program("api-service"):
+        return "api-service and scheduler in Go, yahoo_finance_proxy in Flask"
+    return "all in Python: the Go services were not built"
+
+
 def shop(
     environment: Mapping[str, str], urls: Mapping[str, str], database_url: str, run_dir: Path, traces_per_s: float
-) -> list[PythonModule]:
+) -> list[Program]:
     """The demo shop, its scheduler last. ``urls`` are those of `shop_urls`."""
     port = {name: str(urlsplit(url).port) for name, url in urls.items()}
     shop = "quickstart.shop."
@@ -97,21 +111,30 @@ def shop(
             is_ready=http_answers(f"{urls['network']}/faults/", (404,)),
             run_dir=run_dir,
         ),
-        PythonModule(
-            f"{shop}api_service",
+        _service(
+            "api-service",
             *("--port", port["api-service"]),
-            title="api-service",
             environment={**environment, "SHOP_DATABASE_URL": database_url, "SHOP_PROXY_URL": urls["network"]},
-            is_ready=http_answers(f"{urls['api-service']}/openapi.json"),
+            is_ready=http_answers(f"{urls['api-service']}/faults/", (404,)),
             run_dir=run_dir,
         ),
-        PythonModule(
-            f"{shop}scheduler",
+        _service(
+            "scheduler",
             *("--api-url", urls["api-service"], "--proxy-url", urls["yahoo_finance_proxy"]),
             *("--rate", str(traces_per_s)),
-            title="scheduler",
             environment=environment,
             is_ready=lambda: True,
             run_dir=run_dir,
         ),
     ]
+
+
+def _service(
+    name: str, *arguments: str, environment: Mapping[str, str], is_ready: Callable[[], bool], run_dir: Path
+) -> Program:
+    """A service that there is in Go and in Python, with the same arguments."""
+    program = go_program(name)
+    if program is not None:
+        return Program(name, [str(program), *arguments], environment=environment, is_ready=is_ready, run_dir=run_dir)
+    module = f"quickstart.shop.{name.replace('-', '_')}"
+    return PythonModule(module, *arguments, title=name, environment=environment, is_ready=is_ready, run_dir=run_dir)

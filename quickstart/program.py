@@ -1,4 +1,4 @@
-"""Python modules as services: the rooms (``python -m ROOM``) and the services of the demo shop."""
+"""Programs as services: the rooms (``python -m ROOM``) and the services of the demo shop, in Python or Go."""
 
 import sys
 import urllib.error
@@ -13,10 +13,31 @@ from quickstart.service import Service
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 
-class PythonModule(Service):
-    """``python -m MODULE`` with settings in its environment."""
+class Program(Service):
+    """Any program with settings in its environment, started in the repository's root."""
 
     ready_timeout_s = 60.0
+
+    def __init__(
+        self,
+        title: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        is_ready: Callable[[], bool],
+        run_dir: Path,
+    ) -> None:
+        """``is_ready`` asks the running process from outside, and blocks for two seconds at most."""
+        self.title = title
+        self._is_ready = is_ready
+        self.process = ManagedProcess(title, argv, log_path=run_dir / f"{title}.log", env=environment, cwd=ROOT)
+
+    def is_ready(self) -> bool:
+        return self.process.is_running and self._is_ready()
+
+
+class PythonModule(Program):
+    """``python -m MODULE``."""
 
     def __init__(
         self,
@@ -27,19 +48,13 @@ class PythonModule(Service):
         is_ready: Callable[[], bool],
         run_dir: Path,
     ) -> None:
-        """``is_ready`` asks the running process from outside, and blocks for two seconds at most."""
-        self.title = title or module
-        self._is_ready = is_ready
-        self.process = ManagedProcess(
-            self.title,
+        super().__init__(
+            title or module,
             [sys.executable, "-m", module, *arguments],
-            log_path=run_dir / f"{self.title}.log",
-            env={"PYTHONUNBUFFERED": "1", **environment},
-            cwd=ROOT,
+            environment={"PYTHONUNBUFFERED": "1", **environment},
+            is_ready=is_ready,
+            run_dir=run_dir,
         )
-
-    def is_ready(self) -> bool:
-        return self.process.is_running and self._is_ready()
 
 
 def http_answers(url: str, expected: Sequence[int] = (200,)) -> Callable[[], bool]:
