@@ -9,6 +9,7 @@ import faust
 from stream.app import create_app
 from stream.settings import StreamSettings
 from stream.topic_creation import create_topics, partitions_of
+from stream.watchdog import watch
 from tracecore.errors import TracewatchError
 from tracecore.settings import KafkaSettings, read
 
@@ -30,6 +31,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     app = create_app(kafka, settings, partitions)
+    watch(app)
     faust.Worker(app, loglevel="INFO", quiet=True, override_logging=False).execute_from_commandline()
 
 

@@ -35,7 +35,8 @@ class AlertingAgent:
     def __init__(self, app: faust.App, topics: Topics, replay: bool) -> None:
         self._replay = replay
         self._alerts = app.topic(topics.alerts, key_serializer="raw", value_serializer="raw", internal=False)
-        self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes)
+        # The timer changes it too, outside of the agent's iteration: then Faust wants the key to choose the partition.
+        self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes, use_partitioner=True)
         self._alerting: Alerting | None = None
         self.malformed_total = 0
 

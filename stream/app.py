@@ -32,7 +32,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
     source_topic = settings.source_topic or topics.spans
     is_replay = source_topic == topics.replay
     app = faust.App(
-        settings.app_id,
+        settings.app_id or f"{kafka.topic_prefix}{'replay-stream' if is_replay else 'stream'}",
         broker=[URL(f"kafka://{server.strip()}") for server in kafka.bootstrap_servers.split(",")],
         **_security(kafka),
         key_serializer="raw",
@@ -42,6 +42,8 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         topic_partitions=partitions,
         topic_replication_factor=kafka.replication_factor,
         topic_disable_leader=True,
+        # Tables are small here: a standby would only make each rebalance longer.
+        table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",
         # Held spans must not hold up a rebalance or a stop; large buffers, for a rebalance clears them.
         stream_wait_empty=False,
@@ -70,6 +72,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         lambda replay_id: _hooks(detection.hooks_for(replay_id)),
         source_topic=source_topic,
         memory_spans=settings.memory_spans,
+        only_replay=settings.replay_id,
     )
     spans.attach(settings.commit_interval_s)
     router = None

@@ -19,8 +19,6 @@ from tracecore.span import Span
 from tracecore.window import Window
 from tracecore.wire import decode_window, encode_window
 
-#: Header of the records of a handover.
-HANDOVER_HEADER = "tracewatch-handover"
 #: Bytes of spans, or of windows, in a record; leaves room for resources below the limit of a record.
 _CHUNK_BYTES = 600_000
 

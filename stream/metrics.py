@@ -57,7 +57,7 @@ class Metrics:
         now_ns = time.time_ns()
         for source in sorted(agent.sources.values(), key=lambda source: source.partition):
             label = [str(source.partition)]
-            held.add_metric(label, source.next_offset - source.watermark())
+            held.add_metric(label, source.cursor.next_offset - source.watermark())
             if source.told_ns:
                 behind.add_metric(label, (now_ns - source.told_ns) / 1e9)
         yield from (lag, behind, held)
@@ -85,6 +85,7 @@ class Metrics:
             "oversized_records", "Records that the broker refused for their size.", self._outlet.oversized_total
         )
         yield _counter("commits", "Commits of watermarks.", agent.commits_total)
+        yield _counter("gaps", "Times that records were missing and read again.", agent.gaps_total)
         yield _counter("rebalances", "Assignments of partitions.", agent.rebalances_total)
         if self._router is not None:
             yield _counter("routed_records", "Records of the Collector's topic.", self._router.records_total)

@@ -7,9 +7,9 @@ the bytes of every span stay as they came.
 import zlib
 from collections.abc import Iterable, Iterator
 
-from stream.otlp_json import request_of_json
 from tracecore.errors import MalformedPayload
 from tracecore.otlp import RejectedSpan, decode_spans, encode_spans
+from tracecore.otlp_json import otlp_of_json
 from tracecore.partition import partition_of
 from tracecore.span import Span
 from tracecore.topics import MAX_RECORD_BYTES
@@ -38,7 +38,7 @@ def decode_record(value: bytes) -> tuple[list[Span], list[RejectedSpan]]:
             if not _looks_like_json(value):
                 raise
     if _looks_like_json(value):
-        value = request_of_json(value)
+        value = otlp_of_json(value)
     return decode_spans(value)
 
 

@@ -2,11 +2,15 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Iterable
 from typing import Any
 
 import faust
 from faust.types import TP
 
+from stream.consumer_access import commit, last_fetch, starts
+from stream.continuity import Cursor
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing
 from stream.router import decode_record, encoded_records, split_by_partition
@@ -33,9 +37,10 @@ class RouterAgent:
         self._topics = topics
         self._partitions = partitions
         self._gathered: dict[int, list[Span]] = {}
-        self._next_offsets: dict[TP, int] = {}
+        self._cursors: dict[TP, Cursor] = {}
         self._committed: dict[TP, int] = {}
         self._sending = asyncio.Lock()
+        self._committing = asyncio.Lock()
         self.records_total = 0
         self.spans_total = 0
         self.dead_letters_total = 0
@@ -50,16 +55,37 @@ class RouterAgent:
         app.timer(_GATHER_S, name="gathered")(self._on_gathered)
         app.timer(commit_interval_s, name="routed")(self._commit)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
 
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
+            cursor = self._cursors.get(message.tp)
+            if cursor is None:
+                continue  # of an assignment that is over: it comes again
+            verdict = cursor.judge(message.offset, time.monotonic())
+            if verdict == "missing":
+                await self._ask_again(message.tp, cursor)
+            if verdict != "read":
+                continue
             async with self._sending:
-                await self._outlet.send(self._read(message))
-                self._next_offsets[message.tp] = message.offset + 1
+                await self._outlet.send(self._taken(message))
                 for partition in [p for p, spans in self._gathered.items() if len(spans) >= _GATHER_SPANS]:
                     await self._send(partition)
+
+    async def _ask_again(self, tp: TP, cursor: Cursor) -> None:
+        offset = cursor.next_offset
+        logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
+        await self._app.consumer.seek(tp, offset)
+
+    def _taken(self, message: Any) -> list[Outgoing]:
+        try:
+            return self._read(message)
+        except Exception as error:
+            # The outermost loop: see SpanAgent._taken.
+            logger.exception("bug at %s[%d]@%d", message.topic, message.partition, message.offset)
+            return [self._dead_letter(message, message.value or b"", f"bug: {error!r}")]
 
     def _read(self, message: Any) -> list[Outgoing]:
         """Gather a record's spans; returns dead letters."""
@@ -95,20 +121,30 @@ class RouterAgent:
                 await self._send_gathered()
 
     async def _commit(self) -> None:
-        async with self._sending:
-            await self._send_gathered()
-            offsets = changed_watermarks(self._next_offsets, self._committed)
-        if not offsets:
-            return
-        await self._outlet.flush()
-        # Private in Faust: its public commit() only knows of acknowledged events.
-        if await self._app.consumer._commit(offsets):  # type: ignore[attr-defined]
-            self._committed.update(offsets)
+        for tp, cursor in [] if self._app.rebalancing else list(self._cursors.items()):
+            fetched = last_fetch(self._app, tp)
+            if fetched is not None and cursor.has_lost(fetched.position, time.monotonic()):
+                await self._ask_again(tp, cursor)
+        async with self._committing:
+            async with self._sending:
+                await self._send_gathered()
+                read = {tp: cursor.next_offset for tp, cursor in self._cursors.items() if cursor.has_read}
+                offsets = changed_watermarks(read, self._committed)
+            if not offsets:
+                return
+            await self._outlet.flush()
+            if await commit(self._app, offsets):
+                self._committed.update(offsets)
 
     async def _on_revoked(self, app: faust.App, revoked: Any, **_: Any) -> None:
         await self._commit()
-        self._next_offsets.clear()
-        self._committed.clear()
+        self._cursors = {}
+
+    async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
+        ours = [tp for tp in assigned if tp.topic == self._topics.otlp_spans]
+        self._committed = await starts(app, ours)
+        self._cursors = {tp: Cursor(offset, time.monotonic()) for tp, offset in self._committed.items()}
 
     async def _on_shutdown(self, app: faust.App, **_: Any) -> None:
         await self._commit()
+        self._cursors = {}

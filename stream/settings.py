@@ -26,7 +26,7 @@ class StreamSettings(BaseSettings):
         400_000, ge=1000, description="Spans a worker holds, open or to be amended; beyond, the oldest are let go."
     )
 
-    window_grace_s: float = Field(5.0, ge=0, le=600, description="A window closes this long after its end.")
+    window_grace_s: float = Field(10.0, ge=0, le=600, description="A window closes this long after its end.")
     span_past_s: float = Field(
         120.0, ge=10, le=3600, description="A span that ended longer before its arrival counts at its arrival."
     )
@@ -45,8 +45,12 @@ class StreamSettings(BaseSettings):
         0.99, gt=0, lt=1, description="Traces above this quantile of their root operation are kept as slow."
     )
 
-    app_id: str = Field("tracewatch-stream", min_length=1, description="Consumer group, and prefix of Faust's topics.")
+    app_id: str = Field(
+        "",
+        description="Consumer group, and prefix of Faust's own topics; empty: the topic prefix and stream or replay.",
+    )
     source_topic: str = Field("", description="Topic of spans to assemble; empty: the deployment's spans topic.")
+    replay_id: str = Field("", description="Serve this replay alone; for a worker whose source is the replay topic.")
     router: bool = Field(True, description="Also route the Collector's topic to the spans topic.")
     commit_interval_s: float = Field(1.0, ge=0.1, le=60, description="How often watermarks are committed.")
     session_timeout_s: float = Field(10.0, ge=1, le=300, description="A worker silent for this long loses its work.")

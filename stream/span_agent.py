@@ -14,7 +14,9 @@ import faust
 from faust.types import TP
 
 from stream.assembler import Counts, SpanBudget
-from stream.handover import HANDOVER_HEADER, decode_handover
+from stream.consumer_access import commit, last_fetch, starts
+from stream.continuity import Cursor
+from stream.handover import decode_handover
 from stream.hooks import Hooks
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing, Pipeline, Rules, Tally
@@ -22,7 +24,7 @@ from stream.watermark import changed_watermarks, watermark
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import MalformedPayload, UndecodableRecord
 from tracecore.otlp import decode_spans
-from tracecore.topics import REPLAY_HEADER
+from tracecore.topics import HANDOVER_HEADER, REPLAY_END_HEADER, REPLAY_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +39,12 @@ class Source:
 
     def __init__(self, partition: int, started_at: int, rules: Rules, budget: SpanBudget, hooks_for: HooksFor) -> None:
         self.partition = partition
-        #: The first offset that was read; what stands before, others have read.
-        self.started_at = started_at
-        self.next_offset = started_at
+        self.cursor = Cursor(started_at, time.monotonic())
         self.pipelines: dict[str, Pipeline] = {}
         # The clock of a silent partition: the time that was last told, and when by our own clock that was.
         self.told_ns = 0
         self.told_at = 0.0
-        #: Nothing was read yet: the time is our own clock's, so that detection hears of a silence from the start.
+        # True while nothing was read and the time is our own clock's, so that detection hears of silence.
         self.is_guess = False
         self._new_pipeline = lambda replay_id: Pipeline(partition, rules, budget, hooks_for(replay_id), replay_id)
 
@@ -58,12 +58,15 @@ class Source:
     def watermark(self) -> int:
         """The offset to commit."""
         needed = [p.first_offset for p in self.pipelines.values()]
-        return watermark(self.next_offset, min((offset for offset in needed if offset is not None), default=None))
+        return watermark(
+            self.cursor.next_offset, min((offset for offset in needed if offset is not None), default=None)
+        )
 
-    def drop(self) -> None:
-        """Forget everything."""
-        for pipeline in self.pipelines.values():
-            pipeline.assembler.drop()
+    def forget_guess(self) -> None:
+        """The first record came: its time counts, not what was guessed."""
+        self.is_guess = False
+        self.told_ns = 0
+        self.pipelines.clear()
 
 
 class SpanAgent:
@@ -78,6 +81,7 @@ class SpanAgent:
         *,
         source_topic: str,
         memory_spans: int,
+        only_replay: str = "",
     ) -> None:
         self._app = app
         self._outlet = outlet
@@ -85,18 +89,21 @@ class SpanAgent:
         self._hooks_for = hooks_for
         self._source_topic = source_topic
         self._is_replay = source_topic == rules.topics.replay
+        self._only_replay = only_replay
         self.budget = SpanBudget(memory_spans)
         self.sources: dict[TP, Source] = {}
         # Partitions that were revoked: if they come back with nobody having read on, so does their state.
         self._suspended: dict[TP, Source] = {}
         self._committed: dict[TP, int] = {}
-        self._assigned: set[TP] = set()
         # Held from taking spans to having sent what came of them: no watermark may pass what is in between.
         self._publishing = asyncio.Lock()
+        # Held over a commit: an older watermark must not be committed after a newer one.
+        self._committing = asyncio.Lock()
         self._stopped = False
         self.records_total = 0
         self.dead_letters_total = 0
         self.commits_total = 0
+        self.gaps_total = 0
         self.rebalances_total = 0
         #: What partitions counted that were given up since.
         self.closed_counts = Counts()
@@ -109,7 +116,7 @@ class SpanAgent:
         topic = app.topic(self._source_topic, key_serializer="raw", value_serializer="raw", acks=False, internal=False)
         app.agent(topic, name="assemble")(self._on_records)
         app.timer(TICK_S, name="silence")(self._on_tick)
-        app.timer(commit_interval_s, name="watermark")(self._on_commit_timer)
+        app.timer(commit_interval_s, name="watermark")(self._commit)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
         app.on_before_shutdown.connect(self._on_shutdown, weak=False)
@@ -122,47 +129,58 @@ class SpanAgent:
     def lags(self) -> dict[int, int]:
         """Records between what was read and the end of each assigned partition, as the last fetch told."""
         lags: dict[int, int] = {}
-        for tp in self._assigned:
-            state = self._fetch_state(tp)
-            if state is not None and state.highwater is not None and state.has_valid_position:
-                source = self.sources.get(tp)
-                lags[tp.partition] = max(0, state.highwater - (source.next_offset if source else state.position))
+        for tp, source in self.sources.items():
+            fetched = last_fetch(self._app, tp)
+            if fetched is not None:
+                lags[tp.partition] = max(0, fetched.end - source.cursor.next_offset)
         return lags
 
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
             message = event.message
-            if self._stopped or message.tp not in self._assigned:
-                continue
-            async with self._publishing:
-                await self._outlet.send(self._taken(message))
+            source = self.sources.get(message.tp)
+            if self._stopped or source is None:
+                continue  # of an assignment that is over: it comes again
+            verdict = source.cursor.judge(message.offset, time.monotonic())
+            if verdict == "missing":
+                await self._ask_again(message.tp, source)
+            elif verdict == "read":
+                async with self._publishing:
+                    await self._outlet.send(self._taken(message, source))
 
-    def _taken(self, message: Any) -> list[Outgoing]:
+    async def _ask_again(self, tp: TP, source: Source) -> None:
+        self.gaps_total += 1
+        offset = source.cursor.next_offset
+        logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
+        await self._app.consumer.seek(tp, offset)
+
+    def _taken(self, message: Any, source: Source) -> list[Outgoing]:
         try:
-            return self._read(message)
+            return self._read(message, source)
         except Exception as error:
             # The outermost loop. Faust would skip the record in silence, and commit it; a worker that stopped would
             # stop again at the same record.
             logger.exception("bug at %s[%d]@%d", message.topic, message.partition, message.offset)
             return [self._dead_letter(message, message.value or b"", f"bug: {error!r}")]
 
-    def _read(self, message: Any) -> list[Outgoing]:
-        tp, offset = message.tp, message.offset
-        source = self.sources.get(tp)
-        if source is None or source.is_guess:
-            source = self._begun(tp, offset)
-        if offset < source.next_offset:
-            return []  # read before a rebalance, and still known
-        source.next_offset = offset + 1
+    def _read(self, message: Any, source: Source) -> list[Outgoing]:
+        offset = message.offset
+        if source.is_guess:
+            source.forget_guess()
         self.records_total += 1
         self.last_progress_at = time.monotonic()
         headers = dict(message.headers) if message.headers else {}
+        replay_id = headers.get(REPLAY_HEADER, b"").decode("utf-8", "replace")
+        if self._only_replay and replay_id != self._only_replay:
+            return []  # another worker's, in a group of its own
+        if REPLAY_END_HEADER in headers:
+            return self._finished(source, replay_id)
         try:
-            pipeline = source.pipeline(headers.get(REPLAY_HEADER, b"").decode("utf-8", "replace"))
+            pipeline = source.pipeline(replay_id)
             is_known = False
             if HANDOVER_HEADER in headers:
                 handover = decode_handover(headers[HANDOVER_HEADER])
-                is_known = source.started_at >= handover.next_offset
+                is_known = source.cursor.started_at >= handover.next_offset
                 if is_known:
                     pipeline.take_over(handover, offset)
             spans, rejected = decode_spans(message.value or b"")
@@ -173,6 +191,15 @@ class SpanAgent:
         out = pipeline.read(spans, offset, arrival_ns, is_known)
         for span in rejected:
             out.append(self._dead_letter(message, span.request, span.reason))
+        return out
+
+    def _finished(self, source: Source, replay_id: str) -> list[Outgoing]:
+        """What the end of a replay closes; its state is forgotten."""
+        pipeline = source.pipelines.pop(replay_id, None)
+        if pipeline is None:
+            return []
+        out = pipeline.finish()
+        self._give_up(pipeline)
         return out
 
     def _arrival_ns(self, message: Any) -> int:
@@ -189,130 +216,110 @@ class SpanAgent:
         logger.warning("dead letter: %s", error)
         return Outgoing(self._rules.topics.dead_letters, message.key, value, None, dead_letter_headers(error))
 
-    def _begun(self, tp: TP, offset: int) -> Source:
-        """The state of a partition whose first record is at ``offset``: what was kept of it, or a new one."""
-        suspended = self._suspended.pop(tp, None)
-        if suspended is not None:
-            if offset in (self._committed.get(tp), suspended.next_offset):
-                self.sources[tp] = suspended
-                return suspended
-            self._drop(suspended)
-        source = Source(tp.partition, offset, self._rules, self.budget, self._hooks_for)
-        self.sources[tp] = source
-        return source
-
-    def _drop(self, source: Source) -> None:
-        for pipeline in source.pipelines.values():
-            self.closed_counts.add(pipeline.assembler.counts)
-            self.closed_tally.add(pipeline.tally)
-        source.drop()
-
     async def _on_tick(self) -> None:
-        """Move the watermark of partitions that are silent: read to their end, as the broker told just now."""
-        for tp in [] if self._stopped else list(self._assigned):
-            state = self._fetch_state(tp)
-            if not _is_fresh(state):
+        """Move the watermark of partitions that are silent: read to their end, as the broker's last answer told."""
+        for tp, source in [] if self._stopped else list(self.sources.items()):
+            fetched = last_fetch(self._app, tp)
+            if fetched is None:
                 continue
+            if not self._app.rebalancing and source.cursor.has_lost(fetched.position, time.monotonic()):
+                await self._ask_again(tp, source)
+            if self._is_replay or source.cursor.next_offset < fetched.end:
+                continue  # a replay's time is in its records alone: one that stalls gives the same traces
+            # Not the time now but that of the answer: what came since is not known, and silence while the broker
+            # does not answer means nothing.
+            known_until = time.monotonic() - fetched.age_s
             async with self._publishing:
-                source = self.sources.get(tp) or self._idle(tp, state)
-                if source is None or source.next_offset < state.highwater:
-                    continue
-                now = time.monotonic()
-                source.told_ns += round((now - source.told_at) * 1e9)
-                source.told_at = now
+                if not source.told_ns:
+                    self._guess(source)
+                elif known_until > source.told_at:
+                    source.told_ns += round((known_until - source.told_at) * 1e9)
+                    source.told_at = known_until
                 for pipeline in source.pipelines.values():
                     await self._outlet.send(pipeline.advance(source.told_ns))
 
-    def _idle(self, tp: TP, state: Any) -> Source | None:
-        """The state of a partition that has nothing new to read since it was assigned."""
-        suspended = self._suspended.get(tp)
-        if suspended is not None:
-            return self._begun(tp, suspended.next_offset) if suspended.next_offset == state.highwater else None
-        if self._is_replay or state.position != state.highwater:
-            return None
-        source = Source(tp.partition, state.highwater, self._rules, self.budget, self._hooks_for)
-        source.is_guess = True
-        source.told_ns, source.told_at = time.time_ns(), time.monotonic()
-        source.pipeline("")
-        self.sources[tp] = source
-        return source
-
-    def _fetch_state(self, tp: TP) -> Any:
-        """aiokafka's state of a partition: position, highwater, timestamp of the last fetch (ms); or None."""
-        # Private in Faust and aiokafka; the public highwater() has no time. The end offsets that a broker can be
-        # asked for are no substitute: the embedded broker answers them wrongly.
-        thread = getattr(self._app.consumer, "_thread", None)
-        consumer = getattr(thread, "_consumer", None)
-        subscription = consumer._subscription.subscription if consumer is not None else None
-        if subscription is None or subscription.assignment is None:
-            return None
-        partition = next((p for p in subscription.assignment.tps if p == tp), None)
-        return None if partition is None else subscription.assignment.state_value(partition)
-
-    async def _on_commit_timer(self) -> None:
-        if not self._stopped:
-            await self._commit()
+    def _guess(self, source: Source) -> None:
+        if not source.cursor.has_read:
+            source.is_guess = True
+            source.told_ns, source.told_at = time.time_ns(), time.monotonic()
+            source.pipeline("")
 
     async def _commit(self) -> None:
-        async with self._publishing:
-            watermarks = {tp: source.watermark() for tp, source in self.sources.items() if not source.is_guess}
-        await self._commit_offsets(watermarks)
+        if self._stopped:
+            return
+        async with self._committing:
+            async with self._publishing:
+                watermarks = {tp: source.watermark() for tp, source in self.sources.items() if source.cursor.has_read}
+            await self._commit_offsets(watermarks)
 
     async def _commit_offsets(self, offsets: dict[TP, int]) -> None:
         changed = changed_watermarks(offsets, self._committed)
         if not changed:
             return
         await self._outlet.flush()
-        # Private in Faust: its public commit() only knows of acknowledged events.
-        if await self._app.consumer._commit(changed):  # type: ignore[attr-defined]
+        if await commit(self._app, changed):
             self._committed.update(changed)
             self.commits_total += 1
 
     async def _on_revoked(self, app: faust.App, revoked: Iterable[TP], **_: Any) -> None:
         if self._stopped:
             return
-        self._assigned = set()
         await self._commit()
-        self._suspended |= {tp: source for tp, source in self.sources.items() if not source.is_guess}
+        # From here on records of this assignment are passed over; they come again after the next one.
+        self._suspended |= {tp: source for tp, source in self.sources.items() if source.cursor.has_read}
         self.sources = {}
 
     async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
-        self._assigned = {tp for tp in assigned if tp.topic == self._source_topic}
-        for tp in list(self._suspended):
-            if tp not in self._assigned:
-                self._drop(self._suspended.pop(tp))
-                self._committed.pop(tp, None)
+        if self._stopped:
+            return
+        ours = sorted(tp for tp in assigned if tp.topic == self._source_topic)
+        sources: dict[TP, Source] = {}
+        for tp, start in (await starts(app, ours)).items():
+            suspended = self._suspended.pop(tp, None)
+            # Nobody has read on: what we know of it is all that is to be known.
+            if suspended is not None and start in (self._committed.get(tp), suspended.cursor.next_offset):
+                sources[tp] = suspended
+                continue
+            if suspended is not None:
+                self._drop(suspended)
+            sources[tp] = Source(tp.partition, start, self._rules, self.budget, self._hooks_for)
+            self._committed[tp] = start
+        for source in self._suspended.values():
+            self._drop(source)
+        self._suspended = {}
+        self._committed = {tp: offset for tp, offset in self._committed.items() if tp in sources}
+        self.sources = sources
         self.rebalances_total += 1
-        logger.info("reading %s, partitions %s", self._source_topic, sorted(tp.partition for tp in self._assigned))
+        offsets = {tp.partition: source.cursor.next_offset for tp, source in sources.items()}
+        logger.info("reading %s, partitions and offsets %s", self._source_topic, offsets)
+
+    def _drop(self, source: Source) -> None:
+        for pipeline in source.pipelines.values():
+            self._give_up(pipeline)
+
+    def _give_up(self, pipeline: Pipeline) -> None:
+        self.closed_counts.add(pipeline.assembler.counts)
+        self.closed_tally.add(pipeline.tally)
+        pipeline.assembler.drop()
 
     async def _on_shutdown(self, app: faust.App, **_: Any) -> None:
         """Hand over what is open, then commit everything that was read."""
-        async with self._publishing:
-            self._stopped = True
+        self._stopped = True
+        async with self._committing, self._publishing:
             handed_over: dict[TP, int] = {}
             for tp, source in self.sources.items():
-                if source.is_guess:
+                if not source.cursor.has_read:
                     continue
                 for replay_id, pipeline in source.pipelines.items():
                     await self._outlet.send(self._handover(source, pipeline, replay_id), tp.partition)
-                handed_over[tp] = source.next_offset
+                handed_over[tp] = source.cursor.next_offset
             await self._commit_offsets(handed_over)
+        logger.info("handed over %s", {tp.partition: offset for tp, offset in handed_over.items()})
 
     def _handover(self, source: Source, pipeline: Pipeline, replay_id: str) -> list[Outgoing]:
         now_ms = pipeline.assembler.now_ns // 1_000_000
         replay = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
         return [
             Outgoing(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header), *replay))
-            for record in pipeline.handover(source.next_offset)
+            for record in pipeline.handover(source.cursor.next_offset)
         ]
-
-
-def _is_fresh(state: Any) -> bool:
-    """True if the broker answered a fetch just now: while it does not, silence means nothing."""
-    return (
-        state is not None
-        and state.highwater is not None
-        and state.has_valid_position
-        and state.timestamp is not None
-        and time.time() - state.timestamp / 1000 < 1.0
-    )

@@ -14,11 +14,15 @@ from typing import NamedTuple
 
 from tracecore.buckets import Buckets, bucket_of, merged
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
-from tracecore.span import SpanKind, StatusCode
+from tracecore.peers import peer_of
+from tracecore.span import ONE_SPAN_MILLI, SpanKind, StatusCode
 from tracecore.window import WINDOW_NS, HopWindow, OperationWindow, Window, window_start
 
 #: Operations beyond ``max_series`` are counted under this name: a service that puts ids into names harms itself only.
 OTHER_OPERATION = "(other)"
+
+_RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
+_CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,13 +147,11 @@ class Windows:
         earliest_ns, latest_ns = arrival_ns - self._limits.past_ns, arrival_ns + self._limits.future_ns
         misdated: set[bytes] = set()
         by_id = {span.span_id: span for span in closed.spans}
-        called: set[bytes] = set()
+        parents = {span.tree_parent_id for span in closed.spans}
         for span in closed.spans:
-            span_id, end_ns = span.span_id, span.end_ns
-            client = _client_of(span, by_id)
-            if client is not None:
-                called.add(client.span_id)
+            span_id, kind, end_ns = span.span_id, span.kind, span.end_ns
             fresh = span_id not in counted_already
+            client = _client_of(span, by_id) if kind in _RECEIVING else None
             fresh_call = client is not None and (fresh or client.span_id not in counted_already)
             if not fresh and not fresh_call:
                 continue
@@ -157,16 +159,21 @@ class Windows:
                 misdated.add(span_id)
                 end_ns = arrival_ns
             window = self._window_of(end_ns, arrival_ns, first_offset)
-            milli = milli_of.get(span_id, 1000)
+            milli = milli_of.get(span_id, ONE_SPAN_MILLI)
+            failed = span.status == StatusCode.ERROR
+            duration_ns = span.end_ns - span.start_ns
             if fresh:
-                series = self._operation(window, span.service, span.name, span.kind)
-                duration_ns = span.end_ns - span.start_ns
-                series.count(milli, span.status == StatusCode.ERROR, duration_ns, max(span.self_time_ns, 0), trace_id)
+                series = self._operation(window, span.service, span.name, kind)
+                series.count(milli, failed, duration_ns, max(span.self_time_ns, 0), trace_id)
+                if kind in _CALLING and span_id not in parents:
+                    peer = peer_of(span.raw)
+                    if peer is not None and not peer.receives:
+                        hop = self._hop(window, span.service, peer.name, span.name)
+                        hop.count(milli, failed, duration_ns, NO_GAP, trace_id)
             if client is not None and fresh_call:
                 hop = self._hop(window, client.service, span.service, span.name)
-                failed = client.status == StatusCode.ERROR or span.status == StatusCode.ERROR
-                gap_ns = span.gap_ns if span.gap_ns != NO_GAP else -1
-                hop.count(milli, failed, client.end_ns - client.start_ns, gap_ns, trace_id)
+                failed = failed or client.status == StatusCode.ERROR
+                hop.count(milli, failed, client.end_ns - client.start_ns, span.gap_ns, trace_id)
         return misdated
 
     def advance(self, now_ns: int) -> tuple[list[ClosedWindow], list[Window]]:
@@ -262,10 +269,8 @@ class Windows:
 
 
 def _client_of(span: TracedSpan, by_id: dict[bytes, TracedSpan]) -> TracedSpan | None:
-    """The span that called ``span``, if a call between services ends in it."""
-    if span.kind not in (SpanKind.SERVER, SpanKind.CONSUMER) or not span.tree_parent_id:
+    """The span that called ``span``, if it came: an orphan hangs where nobody called it from."""
+    if span.parent_span_id != span.tree_parent_id and span.gap_ns == NO_GAP:
         return None
     parent = by_id.get(span.tree_parent_id)
-    if parent is None or parent.kind not in (SpanKind.CLIENT, SpanKind.PRODUCER):
-        return None
-    return parent
+    return parent if parent is not None and parent.kind in _CALLING else None

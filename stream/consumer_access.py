@@ -1,0 +1,60 @@
+"""What this room needs of the consumer that neither Faust nor aiokafka offer in public: all of it, in one place."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import faust
+from faust.types import TP
+
+
+class Fetched(NamedTuple):
+    """What the last answer to a fetch told of a partition."""
+
+    #: The offset of the next record that is handed out.
+    position: int
+    #: The offset after the last record in the partition. Of all ways to learn the end, the embedded broker answers
+    #: only this one correctly.
+    end: int
+    #: How long ago the answer came.
+    age_s: float
+
+
+def last_fetch(app: faust.App, tp: TP) -> Fetched | None:
+    """What is known of an assigned partition; None before the first answer."""
+    consumer = _aiokafka_consumer(app)
+    subscription = consumer._subscription.subscription if consumer is not None else None
+    if subscription is None or subscription.assignment is None:
+        return None
+    partition = next((p for p in subscription.assignment.tps if p == tp), None)
+    if partition is None:
+        return None
+    state = subscription.assignment.state_value(partition)
+    if state.highwater is None or state.timestamp is None or not state.has_valid_position:
+        return None
+    return Fetched(state.position, state.highwater, max(0.0, time.time() - state.timestamp / 1000))
+
+
+async def starts(app: faust.App, tps: Iterable[TP]) -> dict[TP, int]:
+    """Where reading has to start after an assignment: what was committed, or the beginning of the partition."""
+    # Not the consumer's position: a fetch that was under way may have moved it past records that Faust let fall.
+    thread = app.consumer._thread  # type: ignore[attr-defined]
+    consumer = _aiokafka_consumer(app)
+    offsets: dict[TP, int] = {}
+    for tp in tps:
+        # One by one: the embedded broker answers for the first only.
+        offset = await thread.call_thread(consumer.committed, tp)
+        if offset is None:
+            offset = (await thread.call_thread(consumer.beginning_offsets, [tp]))[tp]
+        offsets[tp] = offset
+    return offsets
+
+
+async def commit(app: faust.App, offsets: Mapping[TP, int]) -> bool:
+    """Commit offsets of assigned partitions; False if they are assigned no more."""
+    # Faust's public commit() only knows of acknowledged events.
+    return bool(await app.consumer._commit(offsets))  # type: ignore[attr-defined]
+
+
+def _aiokafka_consumer(app: faust.App) -> Any:
+    return getattr(getattr(app.consumer, "_thread", None), "_consumer", None)
