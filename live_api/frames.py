@@ -16,6 +16,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 SCOPE_EXTENSION = "tracewatch.frames"
 
+_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 #: Bytes that may wait in a transport before its subscriber counts as behind: ``set_max_buffer_bytes``.
 _max_buffer_bytes = 262_144
 
@@ -71,6 +73,14 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         # A peer that answers no ping takes no bytes either: waiting for the rest to drain would be for ever.
         self.transport.abort()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:
+            # The handshake itself could not be read, which uvicorn does not expect: it would leave the client waiting.
+            self.transport.write(_TOO_LONG)
+            self.transport.close()
+            return
+        super().handle_parser_exception()
 
     def write(self, frame: bytes) -> bool:
         """Write a whole frame; False if the connection is closing and takes none."""

@@ -93,8 +93,8 @@ class LiveApi:
 
 
 async def publish(bootstrap_servers: str, topic: str, values: Sequence[bytes], partition: int = 0) -> None:
-    """Write records; returns when they are there."""
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+    """Write records, each once; returns when they are there."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True) as producer:
         pending = [await producer.send(topic, value, partition=partition) for value in values]
         await asyncio.gather(*pending)
 
