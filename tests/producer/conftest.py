@@ -67,28 +67,37 @@ def delivered(kafka: KafkaServer) -> Callable[..., list[Delivered]]:
     """``delivered(topic, count)`` waits until that many spans are on the topic, and returns all."""
 
     def read(topic: str, count: int, timeout_s: float = 15.0) -> list[Delivered]:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, _read(kafka.bootstrap_servers, topic, count, timeout_s)).result()
+        return read_spans(kafka.bootstrap_servers, topic, count, timeout_s)
 
     return read
 
 
-async def _read(bootstrap_servers: str, topic: str, count: int, timeout_s: float) -> list[Delivered]:
+def read_spans(
+    bootstrap_servers: str, topic: str, count: int, timeout_s: float, *, until_idle: bool = False
+) -> list[Delivered]:
+    """All spans on the topic, once there are ``count``; with ``until_idle`` also those that follow without a pause."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _read(bootstrap_servers, topic, count, timeout_s, until_idle)).result()
+
+
+async def _read(bootstrap_servers: str, topic: str, count: int, timeout_s: float, until_idle: bool) -> list[Delivered]:
     found: list[Delivered] = []
-    async with aclosing(_records(bootstrap_servers, topic, timeout_s)) as records:
-        async for record in records:
-            for resource_spans in ExportTraceServiceRequest.FromString(record.value).resource_spans:
-                attributes = {a.key: a.value.string_value for a in resource_spans.resource.attributes}
-                service = attributes.get("service.name", "")
-                for scope_spans in resource_spans.scope_spans:
-                    found += [Delivered(record.partition, record.offset, service, span) for span in scope_spans.spans]
-            if len(found) >= count:
+    async with aclosing(_records(bootstrap_servers, topic, timeout_s)) as rounds:
+        async for records in rounds:
+            for record in records:
+                for resource_spans in ExportTraceServiceRequest.FromString(record.value).resource_spans:
+                    attributes = {a.key: a.value.string_value for a in resource_spans.resource.attributes}
+                    service = attributes.get("service.name", "")
+                    for scope_spans in resource_spans.scope_spans:
+                        spans = scope_spans.spans
+                        found += [Delivered(record.partition, record.offset, service, span) for span in spans]
+            if len(found) >= count and not (until_idle and records):
                 break
     assert len(found) >= count, f"{len(found)} of {count} spans came in {timeout_s} s"
     return found
 
 
-async def _records(bootstrap_servers: str, topic: str, timeout_s: float) -> AsyncGenerator[Any, None]:
+async def _records(bootstrap_servers: str, topic: str, timeout_s: float) -> AsyncGenerator[list[Any], None]:
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", fetch_max_wait_ms=100
     )
@@ -96,9 +105,7 @@ async def _records(bootstrap_servers: str, topic: str, timeout_s: float) -> Asyn
     try:
         deadline = asyncio.get_running_loop().time() + timeout_s
         while asyncio.get_running_loop().time() < deadline:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    yield record
+            yield [each for records in (await consumer.getmany(timeout_ms=500)).values() for each in records]
     finally:
         await consumer.stop()
 

@@ -137,6 +137,7 @@ class Delivery:
         # Instrumented Kafka clients and sockets must not trace the tracer.
         context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         asyncio.set_event_loop(self._loop)
+        _quiet_threads.add(threading.get_ident())
         delivering = self._loop.create_task(self._deliver_forever())
         try:
             self._loop.run_forever()
@@ -218,9 +219,11 @@ class Delivery:
             try:
                 await self._deliver()
                 backoff_s = _FIRST_BACKOFF_S
-            except (KafkaError, OSError, TimeoutError) as error:
+            except Exception as error:  # the thread's outermost loop: it ends with the process, not with an error
                 # The circuit: Kafka is left alone for a while, and nothing is lost but by the bound.
                 self._counters.delivery_failures_total += 1
+                if not isinstance(error, KafkaError | OSError):
+                    logger.exception("unexpected failure while delivering spans")
                 self._note_failure(error)
                 await self._close_producer()
                 await asyncio.sleep(backoff_s)
@@ -307,6 +310,19 @@ class Delivery:
                 "%d spans dropped since the last notice (%s)", dropped - self._logged_drops, self._last_error
             )
             self._logged_drops, self._logged_at = dropped, now
+
+
+# aiokafka logs several errors a second while Kafka is away. On our threads we say it ourselves, once; a service's own
+# Kafka clients run on other threads and keep their voice.
+_quiet_threads: set[int] = set()
+
+
+def _is_not_ours_to_tell(record: logging.LogRecord) -> bool:
+    return record.thread not in _quiet_threads or logger.isEnabledFor(logging.DEBUG)
+
+
+for _name in ("aiokafka", "aiokafka.conn", "aiokafka.cluster", "aiokafka.producer.sender"):
+    logging.getLogger(_name).addFilter(_is_not_ours_to_tell)
 
 
 class _ResolvingLoop(asyncio.SelectorEventLoop):
