@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from streamlit import config
+from streamlit.runtime.pages_manager import PagesManager
 
 from dashboard.figures.palette import DARK, LIGHT, Palette
 from dashboard.settings import DashboardSettings
@@ -23,6 +24,9 @@ def serve(settings: DashboardSettings, script: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name, value in _options(settings).items():
         config.set_option(name, value)
+    # Else Streamlit takes our room "pages" for its own kind of pages until st.navigation has run once: the first
+    # person to open a link to a page would get its file, run as a script, and see nothing.
+    PagesManager.uses_pages_directory = False
     application = st.App(script, routes=[Route("/healthz", _healthz)])
     server = uvicorn.Server(
         uvicorn.Config(
