@@ -12,11 +12,10 @@ from asyncio.transports import BaseTransport
 from collections.abc import MutableMapping
 from typing import Any, Protocol
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 SCOPE_EXTENSION = "tracewatch.frames"
-
-_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 #: Bytes that may wait in a transport before its subscriber counts as behind: ``set_max_buffer_bytes``.
 _max_buffer_bytes = 262_144
@@ -74,13 +73,17 @@ class FrameProtocol(WebSocketsSansIOProtocol):
         # A peer that answers no ping takes no bytes either: waiting for the rest to drain would be for ever.
         self.transport.abort()
 
-    def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:
-            # The handshake itself could not be read, which uvicorn does not expect: it would leave the client waiting.
-            self.transport.write(_TOO_LONG)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            # The handshake cannot be read, say a line of it is too long. uvicorn forgets to send the refusal.
+            self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
-            return
-        super().handle_parser_exception()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # refused with a response; uvicorn would log an error
 
     def write(self, frame: bytes) -> bool:
         """Write a whole frame; False if the connection is closing and takes none."""
