@@ -1,9 +1,13 @@
 """Sums over traces in PostgreSQL: the graph of services, and the groups of errors."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import psycopg
+from psycopg import sql
 
 from sink.contributions import EdgeSums, ErrorSums, Sums, changed
-from sink.postgres import adding_upsert, time_of, transposed
+from sink.postgres import adding_upsert, array_places, identifiers, time_of, transposed
 
 _EDGE_KEYS = {"start_time": "timestamptz", "caller": "text", "callee": "text", "callee_type": "text"}
 _ERROR_KEYS = {"group_id": "text", "start_time": "timestamptz"}
@@ -20,6 +24,7 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
     if edges:
         statement = adding_upsert("service_dependencies", _EDGE_KEYS, EdgeSums._fields)
         connection.execute(statement, transposed(edges))
+        _delete_zeros(connection, "service_dependencies", _EDGE_KEYS, "calls", edges)
     if groups:
         connection.execute(
             "INSERT INTO error_groups AS g (group_id, service, operation, error_type, first_seen, last_seen,"
@@ -35,3 +40,17 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
         )
     if errors:
         connection.execute(adding_upsert("error_group_minutes", _ERROR_KEYS, ErrorSums._fields), transposed(errors))
+        _delete_zeros(connection, "error_group_minutes", _ERROR_KEYS, "errors", errors)
+
+
+def _delete_zeros(
+    connection: psycopg.Connection, table: str, keys: Mapping[str, str], count: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Delete rows that something was taken from, and that count nothing any more."""
+    lessened = [row[: len(keys)] for row in rows if row[len(keys)] < 0]
+    if not lessened:
+        return
+    statement = sql.SQL("DELETE FROM {} WHERE ({}) IN (SELECT * FROM unnest({})) AND {} = 0").format(
+        sql.Identifier(table), identifiers(keys), array_places(keys.values()), sql.Identifier(count)
+    )
+    connection.execute(statement, transposed(lessened))

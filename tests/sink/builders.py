@@ -76,6 +76,7 @@ def set_attributes(target: Any, attributes: dict[str, Any]) -> None:
         elif isinstance(value, bytes):
             pair.value.bytes_value = value
         elif isinstance(value, list):
+            pair.value.array_value.SetInParent()
             for item in value:
                 pair.value.array_value.values.add(string_value=item)
         else:

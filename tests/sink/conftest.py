@@ -1,0 +1,21 @@
+"""Fixtures of the sink's tests."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+
+from tests.services import PostgresServer
+
+# A deadline measures the machine, which has other work to do.
+settings.register_profile("sink", deadline=None)
+settings.load_profile("sink")
+
+
+@pytest.fixture
+def empty_twin(postgres: PostgresServer, migrated_template: str) -> Iterator[str]:
+    """A second database with every migration applied: what stands in it is what is to stand in the first."""
+    name = f"test_{uuid4().hex[:8]}"
+    yield postgres.create_database(name, template=migrated_template)
+    postgres.drop_database(name)
