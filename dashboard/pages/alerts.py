@@ -114,7 +114,7 @@ def _history(view: View) -> None:
     }
     picked = st.dataframe(
         table, hide_index=True, on_select="rerun", selection_mode="single-row", key="history",
-        height=min(40 + 35 * len(episodes), 520),
+        height="content" if len(episodes) <= 12 else 520,
     )  # fmt: skip
     if picked.selection.rows:
         chosen = episodes[picked.selection.rows[0]].episode_id

@@ -74,7 +74,7 @@ def _table(view: View, groups: list[queries.ErrorGroup]) -> None:
         selection_mode="single-row",
         key="groups",
         row_height=36,
-        height=min(40 + 36 * len(groups), 480),
+        height="content" if len(groups) <= 12 else 480,
     )
     if picked.selection.rows:
         chosen = groups[picked.selection.rows[0]].group_id

@@ -1,19 +1,28 @@
 """One trace: its timeline, what a span holds, where its time went."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from dashboard import markup
 from dashboard.components import mounts
-from dashboard.figures.timeline import TimelineSpan, in_tree_order, time_by_service, timeline_drawing
-from dashboard.formats import duration_text, moment_text, percent_text
+from dashboard.export import jaeger_json, otlp_json
+from dashboard.figures.timeline import (
+    TimelineSpan,
+    compared_operations,
+    in_tree_order,
+    time_by_service,
+    timeline_drawing,
+)
+from dashboard.formats import change_text, duration_text, moment_text, percent_text
 from dashboard.pages.elements import open_link
 from dashboard.queries import traces as queries
 from dashboard.queries.query import Row
 from dashboard.view import View, set_params
+from tracecore.errors import TracewatchError
 
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
@@ -33,6 +42,7 @@ def show(view: View) -> None:
     drawing = timeline_drawing(
         spans, queries.critical_segments(trace), view.palette, selected=selected, error_origin=origin
     )
+    _actions(view, trace)
     chosen = mounts.timeline(drawing, key="timeline")
     if chosen and chosen != selected:
         set_params(span=chosen)
@@ -41,6 +51,8 @@ def show(view: View) -> None:
         "Underlined: critical path. ■ failed, ▲ repaired or odd. Keys: arrows move and fold, Enter shows a span,"
         " + and - zoom, f fits a span, 0 shows all."
     )
+    if other := view.param("compare"):
+        _compared(view, spans, other)
     left, right = st.columns((3, 2), gap="large")
     with left:
         if selected:
@@ -49,6 +61,89 @@ def show(view: View) -> None:
             st.html(markup.notice("Choose a span to see its attributes, events and links."))
     with right:
         _time_by_service(spans, trace)
+
+
+def _actions(view: View, trace: Row) -> None:
+    """Compare and download, above the timeline."""
+    trace_id = bytes(trace["trace_id"]).hex()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="actions"):
+        root = {"service": trace["root_service"], "operation": trace["root_operation"]}
+        open_link(view, "traces", "Others like it", icon=":material/search:", **root)
+        open_link(view, "performance", "Its distribution", icon=":material/bar_chart:", **root)
+        with st.popover("Compare", icon=":material/compare_arrows:"):
+            if st.button("with a typical one", help="The trace of the same request whose duration is the median"):
+                _compare_with(view.rows(queries.typical_trace(view.span, trace)))
+            typed = st.text_input("or with a trace id", key="compare-with", placeholder="32 hexadecimal digits")
+            if typed:
+                other = queries.trace_id_of(typed)
+                _compare_with([{"trace_id": other}] if other else [])
+        with st.popover("Download", icon=":material/download:"):
+            for name, make in (("OTLP", otlp_json), ("Jaeger", partial(jaeger_json, trace_id))):
+                st.download_button(
+                    f"{name} JSON",
+                    partial(_exported, view, trace, make),
+                    file_name=f"{trace_id}.{name.lower()}.json",
+                    mime="application/json",
+                    on_click="ignore",
+                    key=f"download-{name}",
+                )
+
+
+def _compare_with(rows: Sequence[Row]) -> None:
+    if rows:
+        set_params(compare=bytes(rows[0]["trace_id"]).hex())
+        st.rerun()
+    st.caption("There is no such trace to compare with.")
+
+
+def _exported(view: View, trace: Row, make: Callable[[Sequence[Row]], str]) -> str:
+    try:
+        return make(view.rows(queries.whole_spans(trace)))
+    except TracewatchError as error:
+        return json.dumps({"error": str(error)})
+
+
+def _compared(view: View, spans: list[TimelineSpan], text: str) -> None:
+    """The other trace's timeline, and the operations by how far their own times lie apart."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.html(markup.section("Compared with"), width="content")
+        if st.button("Close", icon=":material/close:", type="tertiary", key="close-compare"):
+            set_params(compare="")
+            st.rerun()
+    other = _stored(view, text)
+    if other is None:
+        return
+    theirs = queries.timeline_spans(view.rows(queries.spans_of_trace(other)))
+    st.html(
+        markup.facts(
+            [
+                markup.Fact("Trace", markup.code(bytes(other["trace_id"]).hex())),
+                markup.Fact("Duration", duration_text(other["duration_ns"])),
+                markup.Fact("Began", moment_text(other["start_ns"], view.zone)),
+                markup.Fact("Spans", str(other["span_count"])),
+            ]
+        )
+    )
+    mounts.timeline(timeline_drawing(theirs, queries.critical_segments(other), view.palette), key="timeline-other")
+    rows = compared_operations(spans, theirs)
+    st.html(
+        markup.table(
+            ("Service", "Operation", "Calls here", "there", "Own time here", "there", "Change"),
+            [
+                (
+                    service,
+                    name,
+                    str(calls),
+                    str(other_calls),
+                    duration_text(own),
+                    duration_text(other_own),
+                    change_text(own, other_own) or ("only here" if calls else "only there"),
+                )
+                for service, name, calls, own, other_calls, other_own in rows[:25]
+            ],
+            numeric=(2, 3, 4, 5, 6),
+        )
+    )
 
 
 def _stored(view: View, text: str) -> Row | None:
@@ -125,6 +220,10 @@ def _one_span(view: View, trace: Row, row: Row) -> None:
     st.html(markup.facts(facts))
     for warning in row["warnings"] or ():
         st.html(markup.notice(f"▲ {warning}", tone="warn"))
+    open_link(
+        view, "performance", "How long it usually takes", icon=":material/bar_chart:", service=row["service"],
+        operation=row["operation"],
+    )  # fmt: skip
     st.html(markup.pairs(_attributes(row["attributes"])) if row["attributes"] else "<small>No attributes.</small>")
     events = row["events"] or []
     if events:

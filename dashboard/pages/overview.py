@@ -133,6 +133,8 @@ def _cards(view: View, services: dict[str, _Service]) -> dict[str, Any]:
         p95.setdefault(row["service"], {})[nanoseconds(row["at"])] = row["p95_ns"]
     moments = sorted({at for series in counts.values() for at in series})
     moments = list(range(moments[0], moments[-1] + 1, step)) if moments else []
+    # A step that is not over yet would look like a drop.
+    moments = [at for at in moments if at + step <= view.now_ns] or moments
     durations = sorted({at for series in p95.values() for at in series})
     ordered = sorted(services.items(), key=_worst_first)
     palette = view.palette

@@ -112,7 +112,7 @@ def _operations(view: View, service: str, before: TimeRange) -> None:
         on_select="rerun",
         selection_mode="single-row",
         key=f"operations-{service}",
-        height=min(38 + 35 * len(rows), 360),
+        height="content" if len(rows) <= 9 else 360,
     )
     if picked.selection.rows:
         chosen = rows[picked.selection.rows[0]]["operation"]

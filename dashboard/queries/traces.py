@@ -186,6 +186,28 @@ def one_trace(trace_id: bytes) -> Query:
     return query("SELECT * FROM traces WHERE trace_id = %(id)s", id=trace_id)
 
 
+def typical_trace(span: TimeRange, trace: Row) -> Query:
+    """The trace of the same request, without errors, whose duration is the median of the range; ``trace_id``."""
+    return query(
+        """
+        SELECT trace_id FROM traces
+        WHERE root_service = %(service)s AND root_operation = %(operation)s AND error_count = 0 AND is_complete
+          AND start_time >= %(start)s AND start_time < %(end)s AND trace_id <> %(id)s
+        ORDER BY duration_ns
+        OFFSET (
+            SELECT count(*) / 2 FROM traces
+            WHERE root_service = %(service)s AND root_operation = %(operation)s AND error_count = 0 AND is_complete
+              AND start_time >= %(start)s AND start_time < %(end)s AND trace_id <> %(id)s
+        ) LIMIT 1
+        """,
+        service=trace["root_service"],
+        operation=trace["root_operation"],
+        id=bytes(trace["trace_id"]),
+        start=moment(span.start_ns),
+        end=moment(span.end_ns),
+    )
+
+
 def spans_of_trace(trace: Row) -> Query:
     """The spans of a trace without what only the details show."""
     return query(

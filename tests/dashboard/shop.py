@@ -13,6 +13,8 @@ from hashlib import blake2b
 from typing import Any
 
 import psycopg
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from tracecore.alert import fingerprint
 from tracecore.buckets import bucket_of
@@ -285,7 +287,7 @@ class Shop:
                     "attributes": json.dumps(attributes),
                     "events": json.dumps([event]) if span.failed and span.peer else None,
                     "links": None,
-                    "raw": b"",
+                    "raw": raw_span(trace_id, span, attributes),
                 }
 
     def _dependency_rows(self) -> Iterator[dict[str, Any]]:
@@ -449,6 +451,20 @@ def alert_row(
         "annotations": json.dumps({"summary": summary, "description": description}),
         "evidence": json.dumps(evidence),
     }
+
+
+def raw_span(trace_id: bytes, span: MadeSpan, attributes: dict[str, Any]) -> bytes:
+    """The span as it would have been sent."""
+    return SpanMessage(
+        trace_id=trace_id,
+        span_id=span.span_id,
+        parent_span_id=span.parent or b"",
+        name=span.operation,
+        kind=span.kind,
+        start_time_unix_nano=span.start,
+        end_time_unix_nano=span.start + span.duration,
+        attributes=[KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in attributes.items()],
+    ).SerializeToString()
 
 
 def histogram(values: Any) -> tuple[list[int], list[int]]:

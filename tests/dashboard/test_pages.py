@@ -1,0 +1,383 @@
+"""Every page and control, as a person uses them: in Chromium, on a history in PostgreSQL, by a read-only role."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.dashboard.conftest import MINUTE, Dashboard, Seeded, Viewer
+from tests.dashboard.shop import SECOND, MadeSpan, Shop
+from tests.services import PostgresServer
+
+PAGES = {
+    "": "Overview",
+    "service-flow": "Service flow",
+    "traces": "Traces",
+    "performance": "Performance",
+    "errors": "Errors",
+    "alerts": "Alerts",
+    "pipeline": "Pipeline",
+}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_each_page_opens_by_its_address(viewer: Viewer, dashboard: Dashboard, path: str) -> None:
+    page = viewer.open(dashboard.address(path))
+    assert page.locator(".page-title h1").first.inner_text() == PAGES[path]
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
+def test_the_range_goes_along_from_page_to_page_and_into_the_address(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("traces"))
+    page.get_by_role("radio", name="15m").or_(page.get_by_role("button", name="15m")).first.click()
+    viewer.wait_for_url("range=15m")
+    viewer.settle()
+    page.get_by_role("link", name="Errors").click()
+    viewer.wait_for_url("/errors?range=15m")
+    viewer.see("Where errors begin")
+
+
+def test_a_fixed_range_is_shown_on_the_viewers_clock(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
+    first, last = ((seeded.until - minutes * MINUTE) // 10**6 for minutes in (40, 20))
+    page = viewer.open(dashboard.address("traces", **{"from": str(first), "to": str(last)}))
+    local = datetime.fromtimestamp(first / 1000, ZoneInfo("Europe/Berlin"))
+    assert f"{local:%H:%M}" in page.get_by_test_id("stPopover").first.inner_text()
+    assert "300 found" in viewer.text() or re.search(r"(29|30)\d found", viewer.text())
+
+
+def test_from_overview_to_the_faulty_service_in_three_clicks(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address())
+    worst = page.locator(".card").first
+    assert worst.get_attribute("data-service") == "payment"
+    worst.click()
+    viewer.wait_for_url("service=payment")
+    page.get_by_role("link", name="Its failed traces").click()
+    viewer.wait_for_url("status=error")
+    page.locator(".trace").first.click()
+    viewer.see("Error began in")
+    assert re.search(r"Error began in\s+payment", viewer.text())
+
+
+def test_a_node_is_chosen_by_mouse_and_by_keyboard(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("service-flow"))
+    page.locator(".node[data-service=checkout] .body").click()
+    viewer.wait_for_url("service=checkout")
+    viewer.see("Its calls")
+    assert page.locator(".node.selected").get_attribute("data-service") == "checkout"
+    page.locator(".node[data-service=cart]").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    viewer.wait_for_url("service=redis")
+
+
+def test_the_graph_stands_still_between_two_looks(viewer: Viewer, dashboard: Dashboard) -> None:
+    places = []
+    for _ in range(2):
+        page = viewer.open(dashboard.address("service-flow"))
+        page.locator(".node").first.wait_for()
+        places.append(page.locator(".node").evaluate_all("nodes => nodes.map(n => n.getAttribute('transform'))"))
+    assert places[0] == places[1]
+    assert len(places[0]) == 12
+
+
+def test_yesterday_shows_which_calls_are_slower_and_failing(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("service-flow", range="15m", compare="yesterday"))
+    viewer.see("What changed")
+    changed = page.locator("tr", has_text="api.bank.example").first.inner_text()
+    assert "failing" in changed
+
+
+def test_traces_are_searched_and_the_address_says_how(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("traces", service="payment", status="error"))
+    assert page.locator(".trace").count() > 5
+    field = page.get_by_label("At least")
+    field.fill("5s")
+    field.press("Enter")
+    viewer.wait_for_url("min=5s")
+    viewer.see("No trace matches in this range.")
+    field.fill("soon")
+    field.press("Enter")
+    viewer.see("is no duration")
+
+
+def test_tags_are_searched(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("traces", tags="peer.service=api.bank.example"))
+    assert page.locator(".trace .title strong").first.inner_text() == "storefront"
+    assert set(page.locator(".trace .operation").all_inner_texts()) == {"POST /checkout"}
+
+
+def test_a_trace_is_found_by_its_id(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
+    trace_id = seeded.shop.traces[-1][0].hex()
+    page = viewer.open(dashboard.address("traces"))
+    field = page.get_by_label("Trace id")
+    field.fill("nonsense")
+    field.press("Enter")
+    viewer.see("That is no trace id.")
+    field.fill(f"00-{trace_id}-{'1' * 16}-01")
+    field.press("Enter")
+    viewer.wait_for_url(f"trace={trace_id}")
+    page.locator(".row").first.wait_for()
+
+
+def failed_trace(seeded: Seeded) -> tuple[str, list[MadeSpan]]:
+    trace_id, spans = next(each for each in reversed(seeded.shop.traces) if any(span.failed for span in each[1]))
+    return trace_id.hex(), spans
+
+
+def test_the_timeline_shows_folds_zooms_and_tells_all_about_a_span(
+    viewer: Viewer, dashboard: Dashboard, seeded: Seeded
+) -> None:
+    trace_id, spans = failed_trace(seeded)
+    page = viewer.open(dashboard.address("traces", trace=trace_id))
+    rows = page.locator(".row")
+    rows.first.wait_for()
+    assert rows.count() == len(spans)
+    assert page.locator(".critical").count() > 5
+    page.locator(".collapse").click()
+    assert rows.count() == 2
+    page.locator(".expand").click()
+    page.locator(".failure").click()
+    viewer.wait_for_url("span=")
+    viewer.see("exception.message")
+    assert "no answer within 300 ms" in viewer.text()
+    assert page.locator(".row.selected .mark").inner_text() == "■ origin"
+    page.locator(".rows").focus()
+    page.keyboard.press("+")
+    assert page.locator(".band").is_visible()
+    page.keyboard.press("0")
+    assert not page.locator(".band").is_visible()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowLeft")
+    assert rows.count() == 1
+
+
+def test_a_link_to_a_span_opens_that_span(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
+    trace_id, spans = failed_trace(seeded)
+    page = viewer.open(dashboard.address("traces", trace=trace_id, span=spans[-2].span_id.hex()))
+    page.locator(".row.selected").wait_for()
+    viewer.see("Resource and ids")
+
+
+def test_a_trace_that_is_not_there_says_why(viewer: Viewer, dashboard: Dashboard) -> None:
+    viewer.open(dashboard.address("traces", trace="ab" * 16))
+    viewer.see("is not stored")
+
+
+def test_two_traces_are_compared(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
+    trace_id, _ = failed_trace(seeded)
+    page = viewer.open(dashboard.address("traces", trace=trace_id))
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("button", name="with a typical one").click()
+    viewer.wait_for_url("compare=")
+    viewer.see("Own time here")
+    assert page.locator(".timeline").count() == 2
+
+
+def test_a_trace_is_downloaded_as_otlp_and_as_jaeger_json(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
+    trace_id, spans = failed_trace(seeded)
+    page = viewer.open(dashboard.address("traces", trace=trace_id))
+    page.get_by_role("button", name="Download").click()
+    with page.expect_download() as otlp:
+        page.get_by_role("button", name="OTLP JSON").click()
+    document = json.loads(Path(otlp.value.path()).read_text())
+    sent = [span for group in document["resourceSpans"] for scope in group["scopeSpans"] for span in scope["spans"]]
+    assert {span["spanId"] for span in sent} == {span.span_id.hex() for span in spans}
+    assert {span["traceId"] for span in sent} == {trace_id}
+    with page.expect_download() as jaeger:
+        page.get_by_role("button", name="Jaeger JSON").click()
+    trace = json.loads(Path(jaeger.value.path()).read_text())["data"][0]
+    assert len(trace["spans"]) == len(spans)
+    assert {process["serviceName"] for process in trace["processes"].values()} == {span.service for span in spans}
+
+
+def test_performance_of_one_operation(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("performance", service="payment", operation="charge", compare="yesterday"))
+    assert page.locator(".js-plotly-plot").count() == 4
+    assert "payment · charge" in viewer.text()
+    bottleneck = page.locator("table.plain tr", has_text="POST api.bank.example").inner_text()
+    assert "points" in bottleneck
+
+
+def test_an_error_group_leads_to_its_traces(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("errors"))
+    assert "1 new kinds" in viewer.text() or "1 new kind" in viewer.text()
+    table = page.locator('[data-testid="stDataFrame"]').first
+    table.locator("canvas").first.wait_for()
+    table.click(position={"x": 18, "y": 54})
+    viewer.wait_for_url("group=")
+    viewer.see("Services impacted")
+    assert re.search(r"Services impacted\s+checkout, storefront", viewer.text())
+    page.get_by_role("link", name=re.compile("ms$|s$")).first.click()
+    viewer.wait_for_url("trace=")
+
+
+def test_an_alert_of_the_history_shows_its_evidence(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("alerts", show="history"))
+    table = page.locator('[data-testid="stDataFrame"]').first
+    table.locator("canvas").first.wait_for()
+    table.click(position={"x": 18, "y": 54})
+    viewer.wait_for_url("alert=")
+    viewer.see("Evidence")
+    assert "usually 52 ms" in viewer.text()
+    page.locator(".js-plotly-plot .shapelayer path").first.wait_for(state="attached")
+    page.get_by_role("link", name="Sample trace 1").click()
+    viewer.wait_for_url("trace=")
+
+
+def test_an_absent_feed_and_absent_rooms_are_said_in_words(viewer: Viewer, dashboard: Dashboard) -> None:
+    viewer.open(dashboard.address("alerts"))
+    viewer.see("The alert feed does not answer.")
+    viewer.open(dashboard.address("pipeline"))
+    viewer.see("With care")
+    assert "TRACEWATCH_DASHBOARD_SINK_URL" in viewer.text()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_an_empty_database_says_how_to_get_data(viewer: Viewer, empty_dashboard: Dashboard, path: str) -> None:
+    viewer.open(empty_dashboard.address(path))
+    if path == "alerts":
+        viewer.see("The alert feed does not answer.")
+    else:
+        viewer.see("There are no traces yet.")
+        assert "python -m quickstart demo" in viewer.text()
+
+
+def test_a_database_without_tables_or_out_of_reach_is_a_sentence(
+    viewer: Viewer, empty_database: str, start_dashboard: Callable[..., Dashboard]
+) -> None:
+    viewer.open(start_dashboard(empty_database).address("service-flow"))
+    assert "python -m migrations up" in viewer.text()
+    viewer.open(start_dashboard("postgresql://nobody@127.0.0.1:1/none").address("traces"))
+    assert "The database does not answer." in viewer.text()
+    assert "Traceback" not in viewer.text()
+
+
+HOSTILE = (
+    "<img src=x onerror='window.hacked=1'><script>window.hacked=1</script>",
+    "**bold** [link](javascript:window.hacked=1) %{x} $\\alpha$ :red[x]",
+)
+
+
+def test_names_from_spans_stay_names(viewer: Viewer, hostile_dashboard: tuple[Dashboard, str]) -> None:
+    dashboard, trace_id = hostile_dashboard
+    for path, params in {
+        "": {},
+        "service-flow": {"service": HOSTILE[0]},
+        "traces": {},
+        "performance": {"service": HOSTILE[0]},
+        "errors": {},
+        "alerts": {"show": "history"},
+    }.items():
+        page = viewer.open(dashboard.address(path, **params))
+        page.wait_for_timeout(300)  # an image that does not load tells its handler so
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img[src=x]").count() == 0
+        assert page.locator("strong", has_text=re.compile("^bold$")).count() == 0
+    page = viewer.open(dashboard.address("traces", trace=trace_id))
+    page.locator(".row").first.click()
+    viewer.see("Resource and ids")
+    assert page.evaluate("window.hacked") is None
+    assert HOSTILE[0] in page.locator(".row .service").first.inner_text()
+
+
+def test_five_thousand_spans_are_one_usable_timeline(viewer: Viewer, hostile_dashboard: tuple[Dashboard, str]) -> None:
+    dashboard, _ = hostile_dashboard
+    page = viewer.open(dashboard.address("traces", order="spans"))
+    page.locator(".trace").first.click()
+    page.locator(".row").first.wait_for()
+    rows = page.locator(".rows")
+    assert rows.get_attribute("aria-rowcount") == "5000"
+    assert page.locator(".row").count() < 80, "only what is in sight is drawn"
+    rows.focus()
+    painted = page.evaluate(
+        """async () => {
+            const find = (root) => root.querySelector(".rows")
+                ?? [...root.querySelectorAll("*")].map((e) => e.shadowRoot && find(e.shadowRoot)).find(Boolean);
+            const rows = find(document);
+            const start = performance.now();
+            for (let at = 0; at < 60; at++) {
+                rows.scrollTop = at * 2000;
+                await new Promise(requestAnimationFrame);
+            }
+            return (performance.now() - start) / 60;
+        }"""
+    )
+    assert painted < 250, f"a frame took {painted:.0f} ms"
+    page.keyboard.press("End")
+    assert page.locator(".row.active").get_attribute("id") == "span-4999"
+    page.locator(".search").fill("step 42")
+    viewer.see("11 found")
+
+
+def test_a_phone_shows_every_page_without_scrolling_sideways(browser: Browser, dashboard: Dashboard) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    phone = Viewer(context)
+    for path in PAGES:
+        page = phone.open(dashboard.address(path))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    context.close()
+    assert phone.script_errors == []
+
+
+@pytest.fixture(scope="module")
+def empty_dashboard(
+    postgres: PostgresServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> "object":
+    from tests.dashboard.conftest import running_dashboard
+
+    url = postgres.create_database("test_dashboard_empty", template=migrated_template)
+    log = tmp_path_factory.mktemp("empty") / "dashboard.log"
+    with running_dashboard(log, {"TRACEWATCH_DATABASE_URL": url}) as running:
+        yield running
+    postgres.drop_database("test_dashboard_empty")
+
+
+@pytest.fixture(scope="module")
+def hostile_dashboard(
+    postgres: PostgresServer, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> "object":
+    import time
+
+    from tests.dashboard.conftest import running_dashboard
+
+    url = postgres.create_database("test_dashboard_hostile", template=migrated_template)
+    now = time.time_ns() - 60 * SECOND
+    shop = Shop(seed=3)
+    for index in range(40):
+        start = now - index * 20 * SECOND
+        root = MadeSpan(shop.dice.randbytes(8), None, HOSTILE[0], HOSTILE[1], 2, 0, start, 50_000_000, 10_000_000)
+        child = MadeSpan(
+            shop.dice.randbytes(8), root.span_id, HOSTILE[0], "call", 3, 1, start, 40_000_000, 40_000_000, failed=True
+        )
+        child.peer = (HOSTILE[1], "external")
+        root.children, root.failed = [child], True
+        trace_id = shop.add([root, child])
+    shop.alarm(now - 60 * SECOND, service=HOSTILE[0], operation=HOSTILE[1], summary=HOSTILE[0], name=HOSTILE[1])
+    big = MadeSpan(shop.dice.randbytes(8), None, "batch", "run", 1, 0, now, 5_000_000_000, 1_000_000)
+    spans = [big]
+    for index in range(4999):
+        parent = spans[max(0, len(spans) - 1 - index % 7)] if index % 11 else big
+        depth = parent.depth + 1 if parent.depth < 40 else 1
+        step = MadeSpan(
+            shop.dice.randbytes(8),
+            (parent if depth > 1 else big).span_id,
+            f"worker-{index % 9}",
+            f"step {index}",
+            1,
+            depth,
+            now + index * 1_000_000,
+            900_000 + index % 13 * 300_000,
+            900_000,
+        )
+        spans.append(step)
+    shop.add(spans)
+    shop.write(url)
+    log = tmp_path_factory.mktemp("hostile") / "dashboard.log"
+    with running_dashboard(log, {"TRACEWATCH_DATABASE_URL": url}) as running:
+        yield running, trace_id.hex()
+    postgres.drop_database("test_dashboard_hostile")
