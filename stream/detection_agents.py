@@ -1,12 +1,46 @@
 """Detection at the edge: the hooks that the span agent calls, a set of them for live spans and for each replay."""
 
+from collections.abc import Sequence
+
 import faust
 
+from stream.detection.answered_calls import AnsweredCalls
 from stream.detection.error_spans import ErrorSpans
+from stream.detection.round import encoded_rounds
 from stream.detection.slow_spans import SlowSpans
 from stream.hooks import Hooks
+from tracecore.closed_trace import ClosedTrace
+from tracecore.finding import Finding
 from tracecore.settings import KafkaSettings
+from tracecore.span import Span
 from tracecore.topics import Topics
+from tracecore.window import Window
+
+
+class Judges:
+    """All that judges one stream of spans, as the three hooks of the span agent."""
+
+    def __init__(self, replay_id: str = "") -> None:
+        self._replay_id = replay_id
+        self._errors = ErrorSpans(replay_id)
+        self._slow = SlowSpans(replay_id=replay_id)
+        self._answered = AnsweredCalls()
+
+    def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:
+        """Error spans, at once."""
+        return self._errors.on_spans(spans, arrival_ns, partition)
+
+    def on_trace(self, closed: ClosedTrace) -> list[Finding]:
+        """Failed calls that nobody answered, and slow spans."""
+        self._answered.learn(closed)
+        return [*self._errors.on_trace(closed), *self._slow.on_trace(closed)]
+
+    def on_windows(
+        self, windows: Sequence[Window], closed_until_ns: int, arrival_ns: int, partition: int, partitions: int
+    ) -> list[bytes]:
+        """The partition's round, for the one who judges the whole."""
+        own = self._answered.without(list(windows))
+        return encoded_rounds(own, closed_until_ns, arrival_ns, partition, partitions, self._replay_id)
 
 
 class Detection:
@@ -19,7 +53,8 @@ class Detection:
         """The hooks that judge live spans (""), or those of a replay: their baselines never mix."""
         hooks = self._hooks.get(replay_id)
         if hooks is None:
-            hooks = self._hooks[replay_id] = Hooks(ErrorSpans(replay_id), SlowSpans(replay_id=replay_id), None)
+            judges = Judges(replay_id)
+            hooks = self._hooks[replay_id] = Hooks(judges, judges, judges)
         return hooks
 
 

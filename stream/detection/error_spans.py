@@ -3,6 +3,9 @@
 A failing call shows on the callee's span, on the client's span, and on every span above. Spans come in any order, so
 the memory of a trace's failed spans works both ways: a parent that arrives after its failed child is known to be
 passing the error on; a child that arrives after its failed parent says which finding it explains.
+
+A client's span only says that a call failed; where, its callee's span will say, if it has one. So it is judged when
+its trace closes, and all others at once.
 """
 
 from collections import OrderedDict
@@ -10,10 +13,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from stream.detection.finding_id import finding_id
+from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
 from tracecore.otlp import SpanDetail, span_detail
-from tracecore.span import ONE_SPAN_MILLI, Span, StatusCode
+from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind, StatusCode
 
 #: Traces with failed spans that a partition remembers; beyond it the oldest is forgotten and its order no longer told.
 MAX_TRACES = 10_000
@@ -32,6 +36,7 @@ TYPE_ATTRIBUTES = (
 )
 UNKNOWN_TYPE = "error"
 _MAX_TYPE_CHARS = 120
+_CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
 
 class ErrorGroup(NamedTuple):
@@ -66,17 +71,50 @@ class ErrorSpans:
         error = StatusCode.ERROR
         # In the order of their ends a callee stands before its caller even when one record brings both.
         failed = sorted((span for span in spans if span.status == error), key=lambda span: span.end_ns)
+        if not failed:
+            return []
         groups: dict[tuple[ErrorGroup, str], list[Span]] = {}
         explained: dict[tuple[ErrorGroup, str], set[str]] = {}
         for span in failed:
             origin, explains = self._place(span, partition)
-            key = ErrorGroup(span.service, span.name, error_type(span)), origin
+            if span.kind in _CALLING:
+                continue
+            key = ErrorGroup(span.service, span.name, error_type(span.raw)), origin
             groups.setdefault(key, []).append(span)
             explained.setdefault(key, set()).update(explains)
         return [
             self._finding(group, origin, members, explained[group, origin], arrival_ns)
             for (group, origin), members in groups.items()
         ]
+
+    def on_trace(self, closed: ClosedTrace) -> list[Finding]:
+        """Failed calls whose callee told of no failure: it is not traced, or it was never reached."""
+        if not closed.error_count or closed.revision > 1:
+            return []
+        failed = [span for span in closed.spans if span.status == StatusCode.ERROR]
+        passed_on = {span.tree_parent_id for span in failed}
+        findings: list[Finding] = []
+        for span in failed:
+            if span.kind not in _CALLING or span.span_id in passed_on:
+                continue
+            findings.append(
+                Finding(
+                    finding_id=finding_id("error", closed.trace_id, span.span_id),
+                    kind="error",
+                    service=span.service,
+                    operation=span.name,
+                    at_ns=span.end_ns,
+                    arrival_ns=closed.last_arrival_ns,
+                    observed=1.0,
+                    unit="errors",
+                    message=_message(span.raw),
+                    trace_id=closed.trace_id.hex(),
+                    span_id=span.span_id.hex(),
+                    labels={"error_type": error_type(span.raw)},
+                    replay_id=self._replay_id,
+                )
+            )
+        return findings
 
     def forget(self, partition: int) -> None:
         """Drop what is known of a partition that is no longer this worker's."""
@@ -120,7 +158,7 @@ class ErrorSpans:
             arrival_ns=arrival_ns,
             observed=sum(span.count_milli for span in members) / ONE_SPAN_MILLI,
             unit="errors",
-            message=_message(first),
+            message=_message(first.raw),
             trace_id=first.trace_id.hex(),
             span_id=first.span_id.hex(),
             labels=labels,
@@ -129,10 +167,10 @@ class ErrorSpans:
         )
 
 
-def error_type(span: Span) -> str:
+def error_type(raw: bytes) -> str:
     """What kind of error a failed span tells of: its error or exception type, or its status code; else "error"."""
     try:
-        detail = span_detail(span.raw)
+        detail = span_detail(raw)
     except MalformedPayload:
         return UNKNOWN_TYPE
     return _type_of(detail)
@@ -148,10 +186,10 @@ def _type_of(detail: SpanDetail) -> str:
     return UNKNOWN_TYPE
 
 
-def _message(span: Span) -> str:
+def _message(raw: bytes) -> str:
     """What a person is told: the status message, or the exception's; empty if the span says nothing."""
     try:
-        detail = span_detail(span.raw)
+        detail = span_detail(raw)
     except MalformedPayload:
         return ""
     if detail.status_message:

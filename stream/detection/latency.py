@@ -6,8 +6,8 @@ component's past (``usual.Usual``), so a change in the mix of requests is no cha
 
 A series is slow when, over the last windows: its past does not explain it, by the mean of the logarithms or by how
 many durations are slow (both in nats: 14 is about one in a million; both divided by the overdispersion that was
-learned, for spans of one trace are not independent); a quarter are slow, or the mean is far off; this shows in three
-windows at least, so that a hiccup is none; and the time lost is worth a person's look.
+learned, for spans of one trace are not independent); a quarter are slow; it shows in the last window and in one
+before; and the time lost is worth a person's look.
 
 Source: Chernoff bound for binomial tails; quasi-likelihood for overdispersed counts (Wedderburn 1974).
 """
@@ -25,7 +25,7 @@ SeriesKey = tuple[str, ...]
 _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
 #: Windows with traffic that are pooled for one judgement, how far back they may lie, how many must show it.
-POOL_WINDOWS, POOL_REACH_NS, MIN_HOT_WINDOWS = 4, 60 * 1_000_000_000, 3
+POOL_WINDOWS, POOL_REACH_NS, MIN_HOT_WINDOWS = 4, 60 * 1_000_000_000, 2
 #: Windows learned before a series is judged: a minute.
 MIN_WINDOWS = 6
 #: A hot stretch of no more windows than this was a hiccup: told of if it was bad, but learned as this series' noise.
@@ -161,8 +161,8 @@ class SlowSeries:
 class Latency:
     """Every series' past, and the judgement of each window by it."""
 
-    def __init__(self, settings: LatencySettings = LatencySettings()) -> None:
-        self._settings = settings
+    def __init__(self, settings: LatencySettings | None = None) -> None:
+        self._settings = settings or LatencySettings()
         self.series: dict[SeriesKey, Series] = {}
 
     def judge(self, window: WholeWindow) -> dict[SeriesKey, SlowSeries]:
@@ -195,6 +195,7 @@ class Latency:
             series.windows >= MIN_WINDOWS
             and surprise >= settings.min_surprise
             and len(hot) >= MIN_HOT_WINDOWS
+            and hot[-1] is series.recent[-1]
             and pool.slow >= max(settings.min_slow, settings.min_slow_share * pool.count)
             and pool.worst[1] >= settings.floor_ns
             and pool.excess_ns >= (settings.min_ratio - 1) * pool.usual_ns

@@ -11,8 +11,11 @@ from stream.detection.finding_id import finding_id
 from stream.detection.log_baseline import LogBaseline
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
 from tracecore.finding import Finding
+from tracecore.span import SpanKind
 
 MILLISECOND_NS = 1_000_000
+_RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
+_CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
 #: Which part of a span's time is judged.
 Part = Literal["self_time", "gap"]
@@ -25,7 +28,7 @@ class SlowSpanSettings:
     min_count: int = 100
     min_score: float = 6.0
     min_ratio: float = 3.0
-    floor_ns: int = 5 * MILLISECOND_NS
+    floor_ns: int = 10 * MILLISECOND_NS
     #: Series remembered; beyond it new ones are not judged (operation names that hold ids would fill the memory).
     max_series: int = 50_000
 
@@ -33,8 +36,8 @@ class SlowSpanSettings:
 class SlowSpans:
     """The trace hook. A worker has its own baselines, of the traces it saw."""
 
-    def __init__(self, settings: SlowSpanSettings = SlowSpanSettings(), replay_id: str = "") -> None:
-        self._settings = settings
+    def __init__(self, settings: SlowSpanSettings | None = None, replay_id: str = "") -> None:
+        self._settings = settings or SlowSpanSettings()
         self._replay_id = replay_id
         self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
         self.series_refused_total = 0
@@ -45,8 +48,11 @@ class SlowSpans:
             # Read before, or with holes: what a missing child did would be taken for its parent's self time.
             return []
         slowest: tuple[int, TracedSpan, Part, LogBaseline] | None = None
+        answered = {span.tree_parent_id for span in closed.spans if span.kind in _RECEIVING}
         for span in closed.spans:
-            parts: tuple[tuple[Part, int], ...] = (("self_time", span.self_time_ns), ("gap", span.gap_ns))
+            # What an answered call waits for is its callee's, or the network's, and judged as the callee's gap.
+            own_ns = 0 if span.span_id in answered and span.kind in _CALLING else span.self_time_ns
+            parts: tuple[tuple[Part, int], ...] = (("self_time", own_ns), ("gap", span.gap_ns))
             for part, taken_ns in parts:
                 if taken_ns <= 0 or taken_ns == NO_GAP:
                     continue
