@@ -173,6 +173,29 @@ async def test_a_mounted_application_is_named_with_its_mount(recording: Recordin
     assert recording.spans[0].name == "GET /shop/items/{id}"
 
 
+async def test_where_fastapi_traces_by_itself_there_is_one_server_span(recording: Recording) -> None:
+    telemetry: Any = {"tracer_provider": recording.provider, "operation_spans": False}
+    app = FastAPI(telemetry=telemetry)
+    app.add_middleware(TracingMiddleware, tracer_provider=recording.provider)
+
+    @app.get("/quotes/{symbol}")
+    async def quote(symbol: str) -> None:
+        if symbol == "none":
+            raise ValueError("no such symbol")
+
+    response = await get(app, "/quotes/ACME")
+    (span,) = recording.spans
+    assert (span.name, span.kind) == ("GET /quotes/{symbol}", SpanKind.SERVER)
+    assert response.headers["x-trace-id"] == f"{span.context.trace_id:032x}"
+    await get(app, "/quotes/none")
+    assert recording.spans[1].events[0].attributes["exception.message"] == "no such symbol"
+
+    recording.memory.clear()
+    await get(TracingMiddleware(app, tracer_provider=recording.provider), "/quotes/ACME")
+    (span,) = recording.spans
+    assert span.instrumentation_scope.name == "tracewatch"
+
+
 async def test_requests_at_the_same_time_do_not_mix(app: FastAPI, recording: Recording) -> None:
     ids = [f"{number:032x}" for number in range(1, 21)]
     answers = await asyncio.gather(

@@ -28,19 +28,24 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+# FastAPI from 0.16x on traces by itself once a provider is set, and marks the requests that it traces by this key.
+_FASTAPI_TELEMETRY = "fastapi.telemetry"
+# A request is one server span, however many of us it passes: an application and those mounted in it.
+_TRACED = "tracewatch.traced"
 _TRACE_ID_HEADER = TRACE_ID_HEADER.lower().encode()
 
 
 class TracingMiddleware:
     """An ASGI application that traces another one's HTTP requests; websockets and lifespan pass through.
 
-        app = FastAPI()
+        app = FastAPI(telemetry={"tracing": False})
         app.add_middleware(TracingMiddleware, service_name="quotes")
 
     A request's span ends with the last part of its body: background tasks and
     what follows are not counted into it. ``excluded_paths`` are glob patterns of
-    paths that are not traced. Sets tracing up if ``tracewatch.configure`` was not
-    called.
+    paths that are not traced. Where FastAPI traces by itself, its server span stays
+    the only one, and the paths to exclude are its own. Sets tracing up if
+    ``tracewatch.configure`` was not called.
     """
 
     def __init__(
@@ -59,9 +64,20 @@ class TracingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
-        if scope["type"] != "http" or (self._excluded is not None and self._excluded.match(scope["path"])):
+        if (
+            scope["type"] != "http"
+            or _TRACED in scope
+            or (self._excluded is not None and self._excluded.match(scope["path"]))
+        ):
             await self.app(scope, receive, send)
             return
+        scope[_TRACED] = True
+        native = getattr(scope.get(_FASTAPI_TELEMETRY), "span", None)
+        if native is not None:
+            await self._pass_through(native, scope, receive, send)
+            return
+        # Around a FastAPI application, this span is the request's: the key keeps FastAPI from making another.
+        scope.setdefault(_FASTAPI_TELEMETRY, None)
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
@@ -97,6 +113,22 @@ class TracingMiddleware:
             if span.is_recording():
                 _end(span, method, scope, root_path)
             context_api.detach(token)
+
+    async def _pass_through(self, span: Span, scope: Scope, receive: Receive, send: Send) -> None:
+        """FastAPI has made the server span: say its trace in the answer, and record what is raised."""
+        trace_id = b"%032x" % span.get_span_context().trace_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (_TRACE_ID_HEADER, trace_id)]}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except BaseException as error:
+            if span.is_recording():
+                set_exception(span, error)
+            raise
 
 
 def _end(span: Span, method: str, scope: Scope, root_path: str) -> None:
