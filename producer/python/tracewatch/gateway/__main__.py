@@ -25,7 +25,7 @@ def main() -> None:
         settings = GatewaySettings.from_environment()
     except InvalidSetting as error:
         sys.exit(f"tracewatch.gateway: {error}")
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     # uvicorn raises the signal again after a graceful end: an asked-for end is a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
