@@ -21,7 +21,7 @@ from live_api.red_collector import RedCollector
 from live_api.rest import rest_router
 from live_api.settings import LiveApiSettings
 from live_api.sse import sse_router
-from live_api.websocket import websocket_routes
+from live_api.websocket import Front, feed_endpoints
 from live_api.zipkin_routes import zipkin_router
 from tracecore.settings import DatabaseSettings, KafkaSettings
 
@@ -46,7 +46,11 @@ class LiveApi:
         self.database = Database(database.url.get_secret_value(), settings.query_timeout_s, settings.max_spans)
         self._heartbeat_s = settings.heartbeat_s
         self._tails = (self.alerts.tail, self.traces.tail, self.windows.tail)
-        self.app = self._application(settings)
+        access = Access(settings.all_tokens, settings.origins)
+        admission = Admission(self.metrics, settings.max_subscribers)
+        self.app = Front(
+            self._http(settings, access, admission), feed_endpoints(self.alerts, self.traces, access, admission)
+        )
 
     def end_streams(self) -> None:
         """Shutdown begins: let the SSE streams end, which nothing else would."""
@@ -54,9 +58,7 @@ class LiveApi:
         for live in (self.alerts, self.traces):
             live.hub.wake()
 
-    def _application(self, settings: LiveApiSettings) -> FastAPI:
-        access = Access(settings.all_tokens, settings.origins)
-        admission = Admission(self.metrics, settings.max_subscribers)
+    def _http(self, settings: LiveApiSettings, access: Access, admission: Admission) -> FastAPI:
         app = FastAPI(title="Tracewatch", version="1", description=DESCRIPTION, lifespan=self._lifespan)
         answer_errors(app)
         app.add_middleware(Gate, access=access, metrics=self.metrics)
@@ -67,7 +69,6 @@ class LiveApi:
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
             )
-        app.router.routes.extend(websocket_routes(self.alerts, self.traces, access, admission))
         app.include_router(sse_router(self.alerts, self.traces, admission, settings.heartbeat_s, self.closing))
         app.include_router(rest_router(self.database, self.alerts))
         app.include_router(jaeger_router(self.database))

@@ -82,6 +82,9 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
+        if message["type"] == "websocket.accept":
+            # The handshake is over, and its headers are the larger part of what a subscriber holds.
+            del self.request, self.response
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # refused with a response; uvicorn would log an error
 

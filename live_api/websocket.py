@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from live_api.access import Access, bearer_token, subprotocol_token
@@ -34,7 +35,7 @@ class FeedEndpoint:
 
     async def connected(self, websocket: WebSocket) -> None:
         """Serve one connection to its end."""
-        headers = websocket.headers
+        headers = Headers(scope=websocket.scope)
         offered = websocket.scope.get("subprotocols", [])
         token = bearer_token(headers.get("authorization", "")) or subprotocol_token(offered)
         if not self._access.allows_origin(headers.get("origin", ""), headers.get("host", "")):
@@ -56,6 +57,9 @@ class FeedEndpoint:
             await self._refuse(websocket, 503, "", str(error))
             return
         await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        # Nobody reads them again, and they would stay as long as the subscriber does.
+        websocket.scope["headers"] = []
+        del headers
         with self._admission.connection(self._live):
             try:
                 if not self._access.needs_token or token or await self._token_came(websocket):
@@ -98,9 +102,38 @@ class FeedEndpoint:
         await websocket.send_denial_response(JSONResponse(body, status))
 
 
-def websocket_routes(
+class Front:
+    """The ASGI application: WebSockets go straight to their feed, all else to ``http``.
+
+    Through the framework's middleware a WebSocket would pass, too; but every layer is a frame that stays as long as
+    the subscriber does, and ten thousand of them are memory.
+    """
+
+    def __init__(self, http: ASGIApp, endpoints: Mapping[str, FeedEndpoint]) -> None:
+        self._http = http
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection."""
+        if scope["type"] != "websocket":
+            await self._http(scope, receive, send)
+            return
+        websocket = WebSocket(scope, receive, send)
+        endpoint = self._endpoints.get(scope["path"])
+        if endpoint is None:
+            known = ", ".join(self._endpoints)
+            await websocket.send_denial_response(
+                JSONResponse({"detail": f"there is no such feed; there are {known}"}, 404)
+            )
+            return
+        await endpoint.connected(websocket)
+
+
+def feed_endpoints(
     alerts: AlertFeed, traces: TraceFeed, access: Access, admission: Admission
-) -> Iterable[WebSocketRoute]:
-    """The routes ``/ws/alerts`` and ``/ws/traces``."""
-    yield WebSocketRoute("/ws/alerts", FeedEndpoint(alerts, alert_filter, access, admission).connected)
-    yield WebSocketRoute("/ws/traces", FeedEndpoint(traces, trace_filter, access, admission).connected)
+) -> dict[str, FeedEndpoint]:
+    """The endpoints by path: ``/ws/alerts`` and ``/ws/traces``."""
+    return {
+        "/ws/alerts": FeedEndpoint(alerts, alert_filter, access, admission),
+        "/ws/traces": FeedEndpoint(traces, trace_filter, access, admission),
+    }
