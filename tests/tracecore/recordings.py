@@ -20,3 +20,12 @@ def records(folder: Path, name: str, limit: int | None = None) -> Iterator[bytes
             stream.read(offset - position)
             yield stream.read(length)
             position = offset + length
+
+
+def deliveries(folder: Path, name: str) -> Iterator[tuple[int, bytes]]:
+    """Every record of recording ``name`` with when it was delivered, Unix nanoseconds."""
+    unpack = zstandard.ZstdDecompressor()
+    with (folder / f"{name}.idx.csv.zst").open("rb") as packed:
+        rows = csv.DictReader(io.TextIOWrapper(unpack.stream_reader(packed)))
+        times = [int(row["delivery_unix_nano"]) for row in rows]
+    yield from zip(times, records(folder, name), strict=True)
