@@ -37,6 +37,7 @@ def parse_cursor(text: str, feed: FeedName) -> Cursor:
     except ValueError:
         offsets = ()
     cursor = Cursor(feed, offsets)
-    if not 0 < len(offsets) <= _MAX_PARTITIONS or max(offsets) > _MAX_OFFSET or str(cursor) != text:
+    in_range = 0 < len(offsets) <= _MAX_PARTITIONS and min(offsets) >= 0 and max(offsets) <= _MAX_OFFSET
+    if not in_range or str(cursor) != text:
         raise InvalidParameter("after", f"is not a cursor of the {feed} feed; take one from a message of that feed")
     return cursor
