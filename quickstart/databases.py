@@ -46,7 +46,7 @@ def prepare(postgres: EmbeddedPostgres, urls: Databases, log_path: Path) -> None
 
 
 def _migrate(url: str, log_path: Path) -> None:
-    with log_path.open("ab") as log:
+    with log_path.open("wb") as log:
         outcome = subprocess.run(
             [sys.executable, "-m", "migrations", "up"],
             cwd=ROOT,

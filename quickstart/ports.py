@@ -27,14 +27,17 @@ USUAL_PORTS: Final[Mapping[str, int]] = MappingProxyType(
 def chosen_ports(asked_for: Mapping[str, int | None]) -> dict[str, int]:
     """A free port for each server. Raises NotAvailable when one that was ``asked_for`` by number is taken."""
     ports: dict[str, int] = {}
-    for name, usual in USUAL_PORTS.items():
-        asked = asked_for.get(name)
-        if asked is not None and (asked in ports.values() or not is_port_free(asked)):
+    for name, asked in asked_for.items():
+        if asked is None:
+            continue
+        if asked in ports.values() or not is_port_free(asked):
             option = f"--{name.replace('_', '-')}-port"
             raise NotAvailable(f"port {asked} is in use; give {option} another, or leave it out to take a free one")
-        if asked is None:
-            asked = usual if usual not in ports.values() and is_port_free(usual) else _other_port(ports)
         ports[name] = asked
+    for name, usual in USUAL_PORTS.items():
+        if name not in ports:
+            is_free = usual not in ports.values() and is_port_free(usual)
+            ports[name] = usual if is_free else _other_port(ports)
     return ports
 
 

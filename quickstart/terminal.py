@@ -8,10 +8,8 @@ from typing import Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 from quickstart.delays import Delays
@@ -92,13 +90,14 @@ class Terminal:
 
     def running(self, rows: Sequence[tuple[str, str, str]], ready_after_s: float) -> None:
         """``rows``: what runs, where, and a word about it."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(style="cyan", overflow="fold")
-        table.add_column(style="dim", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        self._print(Padding(table, (1, 0)))
+        # By hand, not as a table: an address that was folded into a column cannot be copied.
+        widths = [max(len(cell) for cell in column) for column in list(zip(*rows, strict=True))[:2]]
+        self._print(Text())
+        for what, where, what_for in rows:
+            self._print(
+                _row((f"{what:<{widths[0]}}  ", "bold"), (f"{where:<{widths[1]}}  ", "cyan"), (what_for, "dim"))
+            )
+        self._print(Text())
         self._print(
             _row(("ready", "bold green"), f" after {ready_after_s:.1f} s. Live alerts follow; Ctrl-C ends it all.")
         )
