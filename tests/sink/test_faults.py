@@ -26,7 +26,7 @@ from tracecore.wire import encode_alert, encode_window
 PARTITIONS = 3
 TRACES = 3000
 KILLS = 20
-#: How long PostgreSQL stays away: several tries long. TRACEWATCH_TEST_AWAY_S=30 is what was asked for, and takes as long.
+#: How long PostgreSQL stays away: several tries long. With TRACEWATCH_TEST_AWAY_S=30, half a minute.
 AWAY_S = float(os.environ.get("TRACEWATCH_TEST_AWAY_S", "5"))
 
 
