@@ -26,11 +26,11 @@ def main() -> None:
     try:
         kafka, settings = read(KafkaSettings), read(StreamSettings)
         partitions = asyncio.run(_prepared(kafka, settings))
+        app = create_app(kafka, settings, partitions)
     except TracewatchError as error:
         sys.exit(f"stream: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    app = create_app(kafka, settings, partitions)
     watch(app)
     faust.Worker(app, loglevel="INFO", quiet=True, override_logging=False).execute_from_commandline()
 

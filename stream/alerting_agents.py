@@ -1,12 +1,16 @@
-"""Alerting at the edge: reads findings, writes alerts, keeps the episodes in a Faust Table.
+"""Alerting at the edge: reads findings and rounds, writes alerts, keeps the episodes in a Faust Table.
 
-Law: an alert is sent before the Table tells of it and before the finding is committed. A crash between them sends the
-same event again, by the same id; none is ever lost.
+Laws: an alert is sent before the Table tells of it, and both are stored before the finding is committed; a crash in
+between sends the same event again, by the same id, and loses none. What is usual is not stored: after a start the
+rounds of the last half hour are read again, and learned from, without alerting anew.
 """
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import faust
 import msgspec
@@ -14,87 +18,256 @@ from faust.types import TP
 
 from stream.alerting.alerting import Alerting
 from stream.alerting.episode import Episode
+from stream.alerting.history import History
+from stream.alerting.rules import DEFAULT_RULES, AlertRule
+from stream.alerting.rules_file import read_rules
+from stream.alerting.settings import AlertingSettings
+from stream.alerting.watch import Watch
+from stream.consumer_access import commit, last_fetch, starts
+from stream.continuity import Cursor
+from stream.detection.round import decode_round, is_round
 from tracecore import wire
 from tracecore.alert import Alert
-from tracecore.errors import MalformedPayload
-from tracecore.settings import KafkaSettings
+from tracecore.errors import MalformedPayload, TracewatchError
+from tracecore.settings import KafkaSettings, read
 from tracecore.topics import REPLAY_HEADER, Topics
 
 logger = logging.getLogger(__name__)
 
-#: How often time is told to alerting when nothing else tells it.
+#: How often time is told to alerting when nothing else tells it, and progress is committed.
 TICK_S = 1.0
+#: Without a record for this long, time is our own clock's: no worker judges spans, and alerts must still end.
+SILENCE_S = 30.0
+#: How far back rounds are learned from after a start.
+LOOK_BACK_S = 1800.0
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Episode).decode
+_decode_episode = msgspec.msgpack.Decoder(Episode).decode
+_decode_history = msgspec.msgpack.Decoder(History).decode
+_EPISODE, _HISTORY = "e", "h"
+
+
+@dataclass(slots=True)
+class Reading:
+    """Where this worker stands in the findings."""
+
+    cursor: Cursor
+    committed: int
+    #: Records before it were judged by a predecessor: they are learned from.
+    judged_until: int
+    looked_back: bool = False
+    last_record_at: float = field(default_factory=time.monotonic)
 
 
 class AlertingAgent:
     """One worker holds the findings' one partition, and with it this state; the others hold none."""
 
-    def __init__(self, app: faust.App, topics: Topics, replay: bool) -> None:
-        self._replay = replay
+    def __init__(
+        self, app: faust.App, topics: Topics, *, replay: bool, replay_id: str, rules_path: Path | None
+    ) -> None:
+        self._app = app
+        self._topic = topics.findings
+        self._replay = replay or bool(replay_id)
+        self._replay_id = replay_id
+        self._rules_path = rules_path
+        self._rules, self._rules_read_at = self._read_rules()
         self._alerts = app.topic(topics.alerts, key_serializer="raw", value_serializer="raw", internal=False)
-        # The timer changes it too, outside of the agent's iteration: then Faust wants the key to choose the partition.
         self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes, use_partitioner=True)
-        self._alerting: Alerting | None = None
+        self._reading: Reading | None = None
+        self._watches: dict[str, Watch] | None = None
         self.malformed_total = 0
+        self.alerts_total = 0
 
-    async def on_findings(self, stream: faust.StreamT[bytes]) -> AsyncIterator[None]:
-        """The agent: a finding at a time, in the topic's order."""
-        async for event in stream.events():
-            if self._is_ours(event):
-                await self._on_record(event)
-            yield
+    def attach(self) -> None:
+        """Register the agent, its timers and its signal handlers with the app."""
+        app = self._app
+        findings = app.topic(self._topic, key_serializer="raw", value_serializer="raw", acks=False, internal=False)
+        app.agent(findings, name="alerting")(self._on_records)
+        app.timer(TICK_S, name="alerting-clock")(self._on_timer)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        app.on_before_shutdown.connect(self._on_shutdown, weak=False)
 
-    async def on_timer(self) -> None:
-        """Resolve what has become quiet. Nothing to do on a worker that does not hold the findings."""
-        if self._alerting is not None:
-            await self._publish(self._alerting.on_tick(time.time_ns(), time.time_ns()))
+    async def _on_records(self, stream: Any) -> None:
+        async for event in stream.noack().events():
+            message, reading = event.message, self._reading
+            if reading is None:
+                continue  # of an assignment that is over: it comes again
+            if not reading.looked_back and await self._look_back(message.tp, reading):
+                continue
+            verdict = reading.cursor.judge(message.offset, time.monotonic())
+            if verdict == "missing":
+                await self._ask_again(message.tp, reading.cursor)
+            if verdict != "read":
+                continue
+            reading.last_record_at = time.monotonic()
+            if self._is_ours(message):
+                await self._on_record(message, is_judged=message.offset < reading.judged_until)
 
-    def forget(self) -> None:
-        """Drop the state: after a rebalance it is what the Table holds, wherever the partition is now."""
-        self._alerting = None
+    async def _look_back(self, tp: TP, reading: Reading) -> bool:
+        """Go back to the rounds of the last half hour, if there are any; True if reading goes on there."""
+        reading.looked_back = True
+        if self._replay:
+            return False
+        since_ms = int((time.time() - LOOK_BACK_S) * 1000)
+        offset = await _offset_at(self._app, tp, since_ms)
+        if offset is None or offset >= reading.cursor.next_offset:
+            return False
+        reading.cursor = Cursor(offset, time.monotonic())
+        await self._app.consumer.seek(tp, offset)
+        return True
 
-    def _is_ours(self, event: faust.EventT) -> bool:
-        headers = event.message.headers or {}
-        names = headers if isinstance(headers, dict) else dict(headers)
-        return (REPLAY_HEADER in names) == self._replay
+    async def _ask_again(self, tp: TP, cursor: Cursor) -> None:
+        offset = cursor.next_offset
+        logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
+        await self._app.consumer.seek(tp, offset)
 
-    async def _on_record(self, event: faust.EventT) -> None:
+    def _is_ours(self, message: Any) -> bool:
+        replay_id = dict(message.headers or ()).get(REPLAY_HEADER)
+        if not self._replay:
+            return replay_id is None
+        return replay_id is not None and self._replay_id in ("", replay_id.decode("utf-8", "replace"))
+
+    async def _on_record(self, message: Any, *, is_judged: bool) -> None:
+        value = message.value or b""
         try:
-            finding = wire.decode_finding(event.message.value)
+            if is_round(value):
+                round_ = decode_round(value)
+                watch = self._watch(round_.replay_id)
+                if is_judged:
+                    watch.learn(round_)
+                else:
+                    await self._publish(watch, watch.on_round(round_, time.time_ns()))
+            elif not is_judged:
+                finding = wire.decode_finding(value)
+                watch = self._watch(finding.replay_id)
+                await self._publish(watch, watch.on_finding(finding, time.time_ns()))
         except MalformedPayload as error:
             self.malformed_total += 1
-            message = event.message
             logger.warning("skipped a finding: %s[%d]@%d: %s", message.topic, message.partition, message.offset, error)
+        except Exception:
+            # The outermost loop. Faust would end the agent; a worker that stopped would stop again at the same record.
+            logger.exception("bug at %s[%d]@%d", message.topic, message.partition, message.offset)
+
+    def _watch(self, replay_id: str) -> Watch:
+        if self._watches is None:
+            self._watches = {}
+        watch = self._watches.get(replay_id)
+        if watch is None:
+            watch = self._watches[replay_id] = Watch(self._restored(replay_id), replay_id)
+        return watch
+
+    def _restored(self, replay_id: str) -> Alerting:
+        """Alerting as the Table holds it."""
+        episodes: list[Episode] = []
+        histories: dict[str, History] = {}
+        for key, value in self._table.items():
+            kind, owner, name = key.decode().split("/")
+            if owner != replay_id:
+                continue
+            if kind == _EPISODE:
+                episodes.append(_decode_episode(value))
+            else:
+                histories[name] = _decode_history(value)
+        return Alerting(self._rules, episodes, histories)
+
+    async def _on_timer(self) -> None:
+        reading = self._reading
+        if reading is None or self._app.rebalancing:
             return
-        if self._alerting is None:
-            self._alerting = Alerting(episodes=[_decode(value) for value in self._table.values()])
-        await self._publish(self._alerting.on_finding(finding, time.time_ns()))
+        self._reload_rules()
+        tp = TP(self._topic, 0)
+        fetched = last_fetch(self._app, tp)
+        if reading.looked_back and fetched is not None and reading.cursor.has_lost(fetched.position, time.monotonic()):
+            await self._ask_again(tp, reading.cursor)
+        silent_s = time.monotonic() - reading.last_record_at
+        if silent_s >= SILENCE_S and not self._replay:
+            watch, now_ns = self._watch(""), time.time_ns()
+            await self._publish(watch, watch.on_tick(now_ns, now_ns))
+        await self._commit()
 
-    async def _publish(self, alerts: list[Alert]) -> None:
-        assert self._alerting is not None
+    async def _publish(self, watch: Watch, alerts: list[Alert]) -> None:
         for alert in alerts:
-            await self._alerts.send(key=alert.fingerprint.encode(), value=wire.encode_alert(alert))
+            await self._alerts.send(
+                key=alert.fingerprint.encode(), value=wire.encode_alert(alert), headers=_headers(alert)
+            )
+            self.alerts_total += 1
             logger.info("alert %s %s %s", alert.status, alert.labels["alertname"], alert.fingerprint)
-        for name, episode in self._alerting.changed().items():
-            if episode is not None:
-                self._table[name.encode()] = _encode(episode)
-            elif name.encode() in self._table:
-                del self._table[name.encode()]
+        owner = alerts[0].replay_id if alerts else next(name for name, w in (self._watches or {}).items() if w is watch)
+        episodes, histories = watch.alerting.changed()
+        for kind, changed in ((_EPISODE, episodes), (_HISTORY, histories)):
+            for name, state in changed.items():
+                key = f"{kind}/{owner}/{name}".encode()
+                if state is not None:
+                    self._table[key] = _encode(state)
+                elif key in self._table:
+                    del self._table[key]
+
+    async def _commit(self) -> None:
+        reading = self._reading
+        if reading is None or reading.cursor.next_offset <= reading.committed:
+            return
+        offset = reading.cursor.next_offset
+        await self._app.producer.flush()
+        if await commit(self._app, {TP(self._topic, 0): offset}):
+            reading.committed = offset
+
+    async def _on_revoked(self, app: faust.App, revoked: Any, **_: Any) -> None:
+        await self._commit()
+        self._reading = self._watches = None
+
+    async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
+        self._watches = None
+        ours = [tp for tp in assigned if tp.topic == self._topic]
+        for offset in (await starts(app, ours)).values():
+            self._reading = Reading(Cursor(offset, time.monotonic()), offset, offset)
+
+    async def _on_shutdown(self, app: faust.App, **_: Any) -> None:
+        await self._commit()
+        self._reading = None
+
+    def _read_rules(self) -> tuple[tuple[AlertRule, ...], float]:
+        if self._rules_path is None:
+            return DEFAULT_RULES, 0.0
+        modified = self._rules_path.stat().st_mtime if self._rules_path.exists() else 0.0
+        return read_rules(self._rules_path), modified
+
+    def _reload_rules(self) -> None:
+        """Take the rules file up again when it has changed; a bad one leaves the rules as they are."""
+        path = self._rules_path
+        if path is None or not path.exists() or path.stat().st_mtime == self._rules_read_at:
+            return
+        self._rules_read_at = path.stat().st_mtime
+        try:
+            self._rules, self._rules_read_at = self._read_rules()
+        except TracewatchError as error:
+            logger.error("the rules stay as they were: %s", error)
+            return
+        for watch in (self._watches or {}).values():
+            watch.alerting.use(self._rules)
+        logger.info("read %d rules from %s", len(self._rules), path)
 
 
-def attach(app: faust.App, topics: Topics, kafka: KafkaSettings, *, replay: bool = False) -> AlertingAgent:
-    """Let ``app`` turn findings into alerts: live ones, or with ``replay`` those of replays."""
-    agent = AlertingAgent(app, topics, replay)
-    findings = app.topic(topics.findings, key_serializer="raw", value_serializer="raw", internal=False)
-    app.agent(findings, name="alerting")(agent.on_findings)
-    app.timer(TICK_S, name="alerting-clock")(agent.on_timer)
+def attach(
+    app: faust.App, topics: Topics, kafka: KafkaSettings, *, replay: bool = False, replay_id: str = ""
+) -> AlertingAgent:
+    """Let ``app`` turn findings into alerts: live ones, those of replays, or those of one replay.
 
-    async def forget(sender: object, partitions: set[TP], **kwargs: object) -> None:
-        agent.forget()
-
-    app.on_partitions_revoked.connect(forget, weak=False)
-    app.on_partitions_assigned.connect(forget, weak=False)
+    Raises ``TracewatchError`` if the rules are bad.
+    """
+    settings = read(AlertingSettings)
+    agent = AlertingAgent(app, topics, replay=replay, replay_id=replay_id, rules_path=settings.alert_rules)
+    agent.attach()
     return agent
+
+
+def _headers(alert: Alert) -> dict[str, bytes]:
+    return {REPLAY_HEADER: alert.replay_id.encode()} if alert.replay_id else {}
+
+
+async def _offset_at(app: faust.App, tp: TP, since_ms: int) -> int | None:
+    thread: Any = app.consumer._thread  # type: ignore[attr-defined]
+    consumer = thread._consumer
+    found = await thread.call_thread(consumer.offsets_for_times, {tp: since_ms})
+    at = found.get(tp)
+    return at.offset if at is not None else None

@@ -63,7 +63,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
     transport.install(app)
     outlet = Outlet(app)
     detection = detection_agents.attach(app, topics, kafka)
-    alerting_agents.attach(app, topics, kafka, replay=is_replay)
+    alerting_agents.attach(app, topics, kafka, replay=is_replay, replay_id=settings.replay_id)
     rules = Rules(topics, settings.limits, settings.window_limits, settings.sampling, partitions)
     spans = SpanAgent(
         app,

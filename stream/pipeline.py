@@ -116,11 +116,12 @@ class Pipeline:
         return self._closed(self.assembler.advance(now_ns)) + self._windows_due()
 
     def finish(self) -> list[Outgoing]:
-        """The end of a replay: close all that is open, and tell detection of no time beyond it."""
+        """The end of a replay: close all that is open, and tell detection that nothing will come any more."""
         out = self._closed(self.assembler.finish())
         closed, amended = self.windows.advance(_END_OF_TIME_NS)
         out += self._window_records([series for window in closed for series in window.series] + amended)
-        return out + self._told([(window.series, window.start_ns + WINDOW_NS) for window in closed])
+        told = [(window.series, window.start_ns + WINDOW_NS) for window in closed]
+        return out + self._told([*told, ((), _END_OF_TIME_NS)])
 
     def handover(self, next_offset: int) -> list[HandoverRecord]:
         """What a successor needs that starts at ``next_offset``."""

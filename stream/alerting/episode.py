@@ -35,6 +35,11 @@ class Episode:
     message: str
     replay_id: str = ""
     count: float = 0.0
+    #: Of ``count``, what a service further down turned out to have caused.
+    explained: float = 0.0
+    #: Quiet is waited for this many times longer, since the alert flaps.
+    patience: int = 1
+    is_new: bool = False
     told_at_ns: int = 0
     samples: list[str] = field(default_factory=list)
     impacted: list[str] = field(default_factory=list)
@@ -65,28 +70,35 @@ class Episode:
             if service not in self.impacted and service != self.labels["service"]:
                 self.impacted.append(service)
 
+    @property
+    def recent_count(self) -> float:
+        """Evidence within the rule's time that nothing else explains, while pending."""
+        return sum(weight for _, weight in self.recent) - self.explained
+
     def should_fire(self, rule: AlertRule) -> bool:
         """True if the evidence is enough, and has lasted."""
-        if self.status != "pending" or sum(weight for _, weight in self.recent) < rule.min_count:
+        if self.status != "pending" or self.recent_count < rule.min_count:
             return False
         return self.last_arrival_ns - self.first_arrival_ns >= rule.for_ns
 
     def is_over(self, rule: AlertRule, now_ns: int) -> bool:
         """True if there was no evidence for long enough to let go."""
-        quiet_ns = rule.resolve_after_ns if self.status == "firing" else max(rule.within_ns, rule.for_ns)
+        quiet_ns = (
+            rule.resolve_after_ns * self.patience if self.status == "firing" else max(rule.within_ns, rule.for_ns)
+        )
         return now_ns - self.last_arrival_ns >= quiet_ns
 
     def should_repeat(self, rule: AlertRule, now_ns: int) -> bool:
         """True if it still fires and was last told long ago."""
         return self.status == "firing" and now_ns - self.told_at_ns >= rule.repeat_interval_ns
 
-    def alert(self, status: AlertStatus, now_ns: int, detected_at_ns: int) -> Alert:
-        """The event to tell, as of ``now_ns``."""
+    def alert(self, status: AlertStatus, now_ns: int, detected_at_ns: int, **annotations: str) -> Alert:
+        """The event to tell, as of ``now_ns``; ``annotations`` are added to its own."""
         return Alert(
             fingerprint=self.fingerprint,
             status=status,
             labels=dict(self.labels),
-            annotations=self._annotations(),
+            annotations=self._annotations() | annotations,
             starts_at_ns=self.starts_at_ns,
             updated_at_ns=now_ns,
             ends_at_ns=self.last_at_ns if status == "resolved" else None,
@@ -100,6 +112,8 @@ class Episode:
         where = f"{labels['service']} {labels['operation']}".rstrip()
         what = labels.get("error_type") or labels["kind"].replace("_", " ")
         annotations = {"summary": f"{where}: {what}", "description": self.message or f"{what} in {where}"}
+        if self.is_new:
+            annotations["new"] = "never seen before"
         if self.impacted:
             annotations["impacted"] = ", ".join(self.impacted)
         return annotations

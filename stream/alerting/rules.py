@@ -31,6 +31,8 @@ class AlertRule:
     resolve_after_ns: int = 60 * SECOND_NS
     repeat_interval_ns: int = 4 * HOUR_NS
     match: tuple[tuple[str, str], ...] = ()
+    #: Fire only if there is more evidence than this alert's own past makes likely: for evidence that always trickles.
+    learns: bool = False
 
     def accepts(self, finding: Finding) -> bool:
         """True if the rule is about this finding."""
@@ -51,12 +53,13 @@ def label_of(finding: Finding, name: str) -> str:
 
 
 DEFAULT_RULES: tuple[AlertRule, ...] = (
-    AlertRule("ErrorSpans", ("error",), "warning"),
-    AlertRule("SlowSpans", ("slow_span",), "warning", min_count=5, within_ns=10 * SECOND_NS),
+    AlertRule("ErrorSpans", ("error",), "warning", learns=True),
     AlertRule("LatencyShift", ("latency_shift",), "warning"),
     AlertRule("ErrorRate", ("error_rate",), "critical"),
     AlertRule("TrafficDrop", ("traffic_drop",), "warning"),
     AlertRule("TrafficSurge", ("traffic_surge",), "info"),
     AlertRule("NewDependency", ("new_dependency",), "info"),
     AlertRule("VanishedDependency", ("vanished_dependency",), "warning"),
+    AlertRule("ThresholdCrossed", ("threshold",), "warning"),
+    AlertRule("SloBurn", ("slo_burn",), "critical", resolve_after_ns=5 * MINUTE_NS),
 )

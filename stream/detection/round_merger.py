@@ -14,6 +14,9 @@ from tracecore.window import WINDOW_NS, HopWindow, OperationWindow, merged_hop, 
 #: Silent windows in a row that are told one by one; a longer silence is a gap, told by its last window alone.
 MAX_SILENT_WINDOWS = 30
 
+#: A round that ends here tells that its partition has nothing more to tell, ever.
+END_NS = 2**62
+
 OperationKey = tuple[str, str, int]
 HopKey = tuple[str, str, str]
 
@@ -62,7 +65,9 @@ class RoundMerger:
     def add(self, round_: Round) -> list[WholeWindow]:
         """Take a round in; the windows that are whole now, oldest first."""
         self._partitions = max(self._partitions, round_.partitions)
-        if round_.end_ns <= self._done_ns:
+        if round_.end_ns >= END_NS:
+            pass
+        elif round_.end_ns <= self._done_ns:
             self.late_total += bool(round_.operations)
         else:
             self._hold(round_)
@@ -70,6 +75,15 @@ class RoundMerger:
             until_ns, arrival_ns = self._told.get(round_.partition, (0, 0))
             self._told[round_.partition] = max(until_ns, round_.end_ns), max(arrival_ns, round_.arrival_ns)
         return list(self._whole())
+
+    @property
+    def is_over(self) -> bool:
+        """Every partition has told that nothing will come any more: the end of a replay."""
+        return self._partitions > 0 and len(self._told) >= self._partitions and min(self._told.values())[0] >= END_NS
+
+    def flush(self) -> list[WholeWindow]:
+        """What is still held, whole or not: nothing more will come."""
+        return list(self._until(max(self._pending, default=0)))
 
     def _hold(self, round_: Round) -> None:
         pending = self._pending.setdefault(round_.end_ns, _Pending())
@@ -90,6 +104,9 @@ class RoundMerger:
         ready_ns = min(until for until, _ in self._told.values()) if everyone else 0
         if self._patience_ns is not None and self._told:
             ready_ns = max(ready_ns, max(until for until, _ in self._told.values()) - self._patience_ns)
+        yield from self._until(ready_ns)
+
+    def _until(self, ready_ns: int) -> Iterator[WholeWindow]:
         for end_ns in sorted(end for end in self._pending if end <= ready_ns):
             if self._done_ns and end_ns - self._done_ns <= MAX_SILENT_WINDOWS * WINDOW_NS:
                 for silent_ns in range(self._done_ns + WINDOW_NS, end_ns, WINDOW_NS):

@@ -75,7 +75,7 @@ def test_firing_alert_is_told_again_after_the_repeat_interval() -> None:
 def test_state_restored_from_what_changed_continues_the_episode() -> None:
     before = Alerting([RULE])
     before.on_finding(finding(10), 0)
-    stored = [episode for episode in before.changed().values() if episode]
+    stored = [episode for episode in before.changed()[0].values() if episode]
     after = Alerting([RULE], stored)
     assert after.on_finding(finding(11), 0) == []
     assert [alert.status for alert in after.on_tick(100 * SECOND_NS, 0)] == ["resolved"]

@@ -1,0 +1,77 @@
+"""The findings topic to alert events, for live findings or for those of one replay: rounds judged, findings alerted.
+
+A replay is read faster than it happened, and its partitions at unlike speeds: its findings wait until every partition
+has come as far, and are then taken in the order of their arrival. Live findings do not wait.
+"""
+
+from collections.abc import Sequence
+
+from stream.alerting.alerting import Alerting
+from stream.detection.judge import Judge
+from stream.detection.round import Round
+from stream.detection.round_merger import RoundMerger, WholeWindow
+from tracecore.alert import Alert
+from tracecore.finding import Finding
+
+#: A live partition that says nothing for this long, while others do, is not waited for.
+PATIENCE_NS = 30 * 1_000_000_000
+
+
+class Watch:
+    """One stream of findings and rounds.
+
+    ``alerting`` is the state to store; the judge's is learned anew from rounds.
+    """
+
+    def __init__(self, alerting: Alerting, replay_id: str = "") -> None:
+        self.alerting = alerting
+        self._is_replay = bool(replay_id)
+        self._merger = RoundMerger(None if replay_id else PATIENCE_NS)
+        self._judge = Judge(replay_id=replay_id)
+        self._waiting: list[Finding] = []
+
+    def learn(self, round_: Round) -> None:
+        """Take in a round that was judged before, in an earlier life."""
+        for window in self._merger.add(round_):
+            self._judge.judge(window)
+
+    def on_round(self, round_: Round, detected_at_ns: int) -> list[Alert]:
+        """Take a round in; the events that follow."""
+        alerts = self._judged(self._merger.add(round_), detected_at_ns)
+        return alerts + self.flush(detected_at_ns) if self._merger.is_over else alerts
+
+    def on_finding(self, finding: Finding, detected_at_ns: int) -> list[Alert]:
+        """Take a finding in; the events that follow."""
+        if self._is_replay:
+            self._waiting.append(finding)
+            return []
+        return self.alerting.on_finding(finding, detected_at_ns)
+
+    def on_tick(self, now_ns: int, detected_at_ns: int) -> list[Alert]:
+        """Time has come to ``now_ns``, though nothing came."""
+        return self.alerting.on_tick(now_ns, detected_at_ns)
+
+    def flush(self, detected_at_ns: int) -> list[Alert]:
+        """Nothing more will come: judge and tell what still waits."""
+        alerts = self._judged(self._merger.flush(), detected_at_ns)
+        return alerts + self._released(2**63, detected_at_ns)
+
+    def _judged(self, windows: Sequence[WholeWindow], detected_at_ns: int) -> list[Alert]:
+        alerts: list[Alert] = []
+        for window in windows:
+            alerts += self._released(window.arrival_ns, detected_at_ns)
+            for finding in self._judge.judge(window):
+                alerts += self.alerting.on_finding(finding, detected_at_ns)
+            alerts += self.alerting.on_tick(window.arrival_ns, detected_at_ns)
+        return alerts
+
+    def _released(self, until_ns: int, detected_at_ns: int) -> list[Alert]:
+        if not self._waiting:
+            return []
+        self._waiting.sort(key=lambda finding: (finding.arrival_ns, finding.finding_id))
+        alerts: list[Alert] = []
+        while self._waiting and self._waiting[0].arrival_ns <= until_ns:
+            finding = self._waiting.pop(0)
+            alerts += self.alerting.on_tick(finding.arrival_ns, detected_at_ns)
+            alerts += self.alerting.on_finding(finding, detected_at_ns)
+        return alerts
