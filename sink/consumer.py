@@ -274,10 +274,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         topic = self._topics.dead_letters
         for letter in letters:
             try:
-                await self._producer.send_and_wait(topic, letter.value, key=letter.key, headers=letter.headers)
+                await self._producer.send_and_wait(topic, letter.value, key=letter.key, headers=list(letter.headers))
             except MessageSizeTooLargeError:
                 # Larger than Kafka takes back: its headers still tell where it stands.
-                await self._producer.send_and_wait(topic, b"", key=letter.key, headers=letter.headers)
+                await self._producer.send_and_wait(topic, b"", key=letter.key, headers=list(letter.headers))
 
     async def _tell_kafka(self, batch: Batch) -> None:
         offsets = {TopicPartition(*partition): offsets.next for partition, offsets in batch.ranges.items()}

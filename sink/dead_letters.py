@@ -109,7 +109,7 @@ async def _redrive(letters: list[StoredLetter], kafka: KafkaSettings, to: str, d
                 continue
             headers = (*letter.own_headers, (REDRIVEN_HEADER, letter.place.encode()))
             if producer is not None:
-                await producer.send_and_wait(topic, letter.value, key=letter.key, headers=headers)
+                await producer.send_and_wait(topic, letter.value, key=letter.key, headers=list(headers))
             print(f"{letter.place}: {'would be sent' if dry_run else 'sent'} to {topic}")
     return 1 if lost else 0
 

@@ -107,7 +107,7 @@ def produce(bootstrap_servers: str, records: Iterable[Record]) -> None:
                     key=r.key,
                     partition=r.partition,
                     timestamp_ms=r.timestamp_ms or None,
-                    headers=r.headers,
+                    headers=list(r.headers),
                 )
             await producer.flush()
         finally:
