@@ -7,6 +7,9 @@ DAY_MS = 24 * 3600 * 1000
 #: A record stays under this; a larger thing travels in parts. Kafka's own default limit is 1 MiB.
 MAX_RECORD_BYTES = 1_000_000
 
+#: What a partition of the replay topic may hold; a replay waits for its workers long before.
+REPLAY_PARTITION_BYTES = 512 * 1024 * 1024
+
 #: Header of every record that a replay made, and of all that is derived from it: the id of that replay.
 REPLAY_HEADER = "tracewatch-replay"
 
@@ -67,6 +70,11 @@ class Topics:
         return f"{self.prefix}alerts"
 
     @property
+    def silences(self) -> str:
+        """``wire.encode_silence``: the last word on each silence. Key: its id. Compacted; one partition."""
+        return f"{self.prefix}silences"
+
+    @property
     def dead_letters(self) -> str:
         """What could not be read, byte for byte, with its origin and the reason in headers."""
         return f"{self.prefix}dead_letters"
@@ -74,16 +82,23 @@ class Topics:
     def specs(self) -> tuple[TopicSpec, ...]:
         """Every topic, as it is to be created."""
         day, week, month = (("retention.ms", str(days * DAY_MS)) for days in (1, 7, 30))
+        # By size: the records of a replay are as old as what it repeats, and by age they were gone before they are read.
+        replays = (
+            ("retention.ms", "-1"),
+            ("retention.bytes", str(REPLAY_PARTITION_BYTES)),
+            ("segment.bytes", str(REPLAY_PARTITION_BYTES // 8)),
+        )
         arrival = ("message.timestamp.type", "LogAppendTime")
         # An original arrival may be weeks old, or an odd clock's: Kafka is not to judge it.
         original = ("message.timestamp.before.max.ms", str(2**63 - 1))
         return (
             TopicSpec(self.otlp_spans, True, (day, arrival)),
             TopicSpec(self.spans, True, (week, arrival)),
-            TopicSpec(self.replay, True, (day, original)),
+            TopicSpec(self.replay, True, (*replays, original)),
             TopicSpec(self.traces, True, (week,)),
             TopicSpec(self.windows, True, (week,)),
             TopicSpec(self.findings, False, (week,)),
             TopicSpec(self.alerts, False, (month,)),
+            TopicSpec(self.silences, False, (("cleanup.policy", "compact"),)),
             TopicSpec(self.dead_letters, False, (month,)),
         )

@@ -13,6 +13,7 @@ from tracecore.alert import Alert
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
+from tracecore.silence import Silence
 from tracecore.span import Resource, Scope
 from tracecore.topics import MAX_RECORD_BYTES
 from tracecore.window import HopWindow, OperationWindow, Window
@@ -24,6 +25,7 @@ _operation_decoder = msgspec.msgpack.Decoder(OperationWindow)
 _hop_decoder = msgspec.msgpack.Decoder(HopWindow)
 _finding_decoder = msgspec.json.Decoder(Finding)
 _alert_decoder = msgspec.json.Decoder(Alert)
+_silence_decoder = msgspec.json.Decoder(Silence)
 
 #: First byte of a window record: which of the two shapes follows.
 _OPERATION, _HOP = b"o", b"h"
@@ -109,6 +111,20 @@ def encode_alert(alert: Alert) -> bytes:
 def decode_alert(record: bytes) -> Alert:
     """Raises ``MalformedPayload``."""
     return _decoded(_alert_decoder, record)
+
+
+def encode_silence(silence: Silence) -> bytes:
+    """A silence as JSON."""
+    return _json.encode(silence)
+
+
+def decode_silence(record: bytes) -> Silence:
+    """Raises ``MalformedPayload``, also for a matcher that cannot be used."""
+    silence = _decoded(_silence_decoder, record)
+    for matcher in silence.matchers:
+        if not matcher.is_valid:
+            raise MalformedPayload(f"matcher {matcher.name!r} {matcher.op} {matcher.value!r} cannot be used")
+    return silence
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], record: bytes) -> T:

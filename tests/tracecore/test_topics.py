@@ -1,4 +1,4 @@
-from tracecore.topics import DAY_MS, Topics
+from tracecore.topics import REPLAY_PARTITION_BYTES, Topics
 
 
 def test_arrival_is_the_brokers_clock_and_a_replays_is_the_original() -> None:
@@ -7,7 +7,9 @@ def test_arrival_is_the_brokers_clock_and_a_replays_is_the_original() -> None:
     assert config["test.spans"]["message.timestamp.type"] == "LogAppendTime"
     assert config["otlp_spans"]["message.timestamp.type"] == "LogAppendTime"
     assert config["test.replay"] == {
-        "retention.ms": str(DAY_MS),
+        "retention.ms": "-1",
+        "retention.bytes": str(REPLAY_PARTITION_BYTES),
+        "segment.bytes": str(REPLAY_PARTITION_BYTES // 8),
         "message.timestamp.before.max.ms": str(2**63 - 1),
     }
 
