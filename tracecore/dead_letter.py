@@ -1,4 +1,4 @@
-"""What cannot be read goes to the dead-letter topic byte for byte, with these headers to find it again and re-drive it."""
+"""What cannot be read goes to the dead-letter topic byte for byte; these headers tell where it stood, and why."""
 
 from tracecore.errors import UndecodableRecord
 
