@@ -56,7 +56,7 @@ def _live(view: View) -> None:
         now_ns = view.now_ns
         firing = [queries.episode_of(alert) for alert in state.firing]
         events = [queries.episode_of(alert) for alert in state.events[:25]]
-        if state.connection == "away" and not state.version:
+        if state.connection == "away":
             setting = markup.code("TRACEWATCH_DASHBOARD_LIVE_API_URL")
             advice = markup.joined("Check that live_api runs and that ", setting, " names it. The history goes on.")
             pieces.append(markup.notice("The alert feed does not answer.", advice, tone="warn"))
