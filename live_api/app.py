@@ -14,12 +14,13 @@ from live_api.access import Access
 from live_api.admission import Admission
 from live_api.answers import Gate, answer_errors
 from live_api.database import Database
-from live_api.feeds import AlertFeed, TraceFeed, WindowFeed
+from live_api.feeds import AlertFeed, SilenceBook, TraceFeed, WindowFeed
 from live_api.jaeger_routes import jaeger_router
 from live_api.metrics import Metrics
 from live_api.red_collector import RedCollector
 from live_api.rest import rest_router
 from live_api.settings import LiveApiSettings
+from live_api.silence_routes import silence_router
 from live_api.sse import sse_router
 from live_api.websocket import Front, feed_endpoints
 from live_api.zipkin_routes import zipkin_router
@@ -42,10 +43,11 @@ class LiveApi:
         self.alerts = AlertFeed(kafka, settings, self.metrics)
         self.traces = TraceFeed(kafka, settings, self.metrics)
         self.windows = WindowFeed(kafka, settings.max_operations)
+        self.silences = SilenceBook(kafka)
         self.metrics.registry.register(RedCollector(self.windows.red))
         self.database = Database(database.url.get_secret_value(), settings.query_timeout_s, settings.max_spans)
         self._heartbeat_s = settings.heartbeat_s
-        self._tails = (self.alerts.tail, self.traces.tail, self.windows.tail)
+        self._tails = (self.alerts.tail, self.traces.tail, self.windows.tail, self.silences.tail)
         access = Access(settings.all_tokens, settings.origins)
         admission = Admission(self.metrics, settings.max_subscribers)
         self.app = Front(
@@ -71,6 +73,7 @@ class LiveApi:
             )
         app.include_router(sse_router(self.alerts, self.traces, admission, settings.heartbeat_s, self.closing))
         app.include_router(rest_router(self.database, self.alerts))
+        app.include_router(silence_router(self.silences))
         app.include_router(jaeger_router(self.database))
         app.include_router(zipkin_router(self.database))
         app.include_router(zipkin_router(self.database), prefix="/zipkin", include_in_schema=False)
@@ -91,6 +94,7 @@ class LiveApi:
             await asyncio.gather(*tasks, return_exceptions=True)
             for live in (self.alerts, self.traces):
                 await live.history.close()
+            await self.silences.close()
             await asyncio.to_thread(self.database.close)
 
     async def _beat(self) -> None:

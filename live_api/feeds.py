@@ -1,6 +1,7 @@
 """The two feeds, from topic to hub: alerts with what fires, closed traces as a live tail."""
 
 import logging
+import math
 import time
 from typing import Any, Generic, TypeVar
 
@@ -11,17 +12,19 @@ from live_api.events import alert_event, trace_event
 from live_api.feed import Event, Feed
 from live_api.firing import Firing
 from live_api.hub import Hub, ReadEvent
-from live_api.kafka import TopicHistory, TopicTail
+from live_api.kafka import TopicHistory, TopicTail, TopicWriter
 from live_api.metrics import Metrics
 from live_api.red import Red
 from live_api.settings import LiveApiSettings
+from live_api.silences import Silences
 from live_api.traces import TraceSummary
 from tracecore.alert import Alert
 from tracecore.errors import MalformedPayload
 from tracecore.settings import KafkaSettings
+from tracecore.silence import Silence
 from tracecore.topics import REPLAY_HEADER
 from tracecore.window import OperationWindow
-from tracecore.wire import decode_window
+from tracecore.wire import decode_silence, decode_window, encode_silence
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +110,40 @@ class WindowFeed:
 
     def rewound(self, partition: int, offset: int) -> None:
         """Counters only grow."""
+
+    def grown(self, partitions: int) -> None:
+        """Nothing is held by partition."""
+
+
+class SilenceBook:
+    """Silences, read from their topic and written to it. Hears what its tail tells (``TailHandler``)."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self.silences = Silences()
+        self.tail = TopicTail(kafka, kafka.topics.silences, self, math.inf)
+        self._writer = TopicWriter(kafka, kafka.topics.silences)
+
+    async def publish(self, silence: Silence) -> None:
+        """Write a silence; returns when Kafka has it. Raises ``Unavailable``."""
+        await self._writer.write(silence.silence_id.encode(), encode_silence(silence))
+        self.silences.observe(silence)
+
+    async def close(self) -> None:
+        """End the writer."""
+        await self._writer.close()
+
+    def records(self, records: list[ConsumerRecord[Any, bytes]]) -> None:
+        for record in records:
+            try:
+                self.silences.observe(decode_silence(record.value or b""))
+            except MalformedPayload as error:
+                logger.warning("passing over %s[%d]@%d: %s", record.topic, record.partition, record.offset, error)
+
+    def began(self, offsets: list[int]) -> None:
+        """Read from the beginning: the topic is compacted."""
+
+    def rewound(self, partition: int, offset: int) -> None:
+        self.silences.clear()
 
     def grown(self, partitions: int) -> None:
         """Nothing is held by partition."""

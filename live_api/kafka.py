@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from live_api.errors import Unavailable
@@ -26,6 +27,7 @@ _PARTITIONS_EVERY_S = 30.0
 _HISTORY_CONSUMERS = 4
 _HISTORY_RECORDS = 500
 _HISTORY_TIMEOUT_S = 10.0
+_WRITE_TIMEOUT_S = 10.0
 
 
 class TailHandler(Protocol):
@@ -45,7 +47,7 @@ class TopicTail:
     """
 
     def __init__(self, settings: KafkaSettings, topic: str, handler: TailHandler, lookback_s: float | None) -> None:
-        """``lookback_s`` None begins at the end."""
+        """``lookback_s`` None begins at the end, infinity at the beginning."""
         self.topic = topic
         self.caught_up = asyncio.Event()
         self.records_read = 0
@@ -139,8 +141,10 @@ class TopicTail:
         ends = await consumer.end_offsets(tps)
         if self._lookback_s is None:
             return [ends[tp] for tp in tps]
-        since_ms = int((time.time() - self._lookback_s) * 1000)
         begins = await consumer.beginning_offsets(tps)
+        if self._lookback_s == math.inf:
+            return [begins[tp] for tp in tps]
+        since_ms = int((time.time() - self._lookback_s) * 1000)
         times = await consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
         # Nothing is that young: the end.
         return [max(begins[tp], found.offset if (found := times[tp]) else ends[tp]) for tp in tps]
@@ -245,6 +249,44 @@ class TopicHistory:
             finally:
                 if consumer is not None:
                     await consumer.stop()
+
+
+class TopicWriter:
+    """Writes single records to a topic, each acknowledged. Connects when it is first asked."""
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._producer: AIOKafkaProducer | None = None
+        self._connecting = asyncio.Lock()
+
+    async def write(self, key: bytes, value: bytes) -> None:
+        """Returns when the brokers have it. Raises ``Unavailable``."""
+        try:
+            async with asyncio.timeout(_WRITE_TIMEOUT_S):
+                producer = await self._connected()
+                await producer.send_and_wait(self._topic, value, key=key)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Unavailable(f"Kafka does not take records of {self._topic} now: {error!r}; try again") from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def _connected(self) -> AIOKafkaProducer:
+        async with self._connecting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **self._settings.client_options(), client_id="tracewatch-live-api", acks="all"
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
 
 
 async def _started(settings: KafkaSettings) -> AIOKafkaConsumer:

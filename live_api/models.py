@@ -264,17 +264,27 @@ class Health(BaseModel):
 
 
 class Replay(BaseModel):
-    """What a replay has left in the history."""
+    """A replay and how far it came. What it did to the history is null until it is done."""
 
     replay_id: str
-    traces: int
+    name: str
+    source: str
+    from_time: datetime | None
+    until_time: datetime | None
+    state: str = Field(description="running, interrupted, cancelled, draining, done or failed.")
+    records: int
     spans: int
-    first_start: datetime
-    last_start: datetime
-    last_stored: datetime
+    unreadable: int
+    traces_new: int | None
+    traces_amended: int | None
+    traces_unchanged: int | None
+    alerts: int | None
+    failure: str
+    started_at: datetime
+    updated_at: datetime
 
 
 class Replays(BaseModel):
-    """Replays, the one that stored last first."""
+    """Replays, the newest first."""
 
     replays: list[Replay]

@@ -208,10 +208,14 @@ def rest_router(database: Database, alerts: AlertFeed) -> APIRouter:
         return models.Health(services=[models.ServiceHealth(**row) for row in rows])
 
     @router.get("/replays", tags=["replays"])
-    def replays(within: InRange) -> models.Replays:
-        """Replays with traces that began in the range, and how far they are stored."""
-        rows = database.rows(statements.REPLAYS, within.bounds)
-        return models.Replays(replays=[models.Replay(**row) for row in rows])
+    def replays(
+        state: Literal["", "running", "interrupted", "cancelled", "draining", "done", "failed"] = "",
+        replay_id: Annotated[str, Query(max_length=256)] = "",
+        limit: Limit = 50,
+    ) -> models.Replays:
+        """Replays and how far they came, the newest first."""
+        wanted = {"state": state, "replay_id": checked_text("replay_id", replay_id), "rows": limit}
+        return models.Replays(replays=[models.Replay(**row) for row in database.rows(statements.REPLAYS, wanted)])
 
     return router
 

@@ -113,10 +113,11 @@ WHERE start_time >= %(start)s AND start_time <= %(end)s AND replay_id = ''
 ORDER BY service, start_time DESC LIMIT 10000
 """
 
-#: What replays have left in the history, of traces that began in the range.
+#: Replays and how far they came.
 REPLAYS = """
-SELECT replay_id, count(*) AS traces, sum(span_count)::bigint AS spans, min(start_time) AS first_start,
-       max(start_time) AS last_start, max(stored_at) AS last_stored
-FROM traces WHERE start_time >= %(start)s AND start_time <= %(end)s AND replay_id <> ''
-GROUP BY replay_id ORDER BY last_stored DESC LIMIT 1000
+SELECT replay_id, name, source, from_time, until_time, state, records, spans, unreadable, traces_new, traces_amended,
+       traces_unchanged, alerts, failure, started_at, updated_at
+FROM replays
+WHERE (%(state)s = '' OR state = %(state)s) AND (%(replay_id)s = '' OR replay_id = %(replay_id)s)
+ORDER BY started_at DESC LIMIT %(rows)s
 """

@@ -3,6 +3,7 @@
 import warnings
 
 import httpx
+import psycopg
 import pytest
 
 from tests.live_api.builders import alert
@@ -50,6 +51,11 @@ def stored(history: str) -> None:
     ]
     alerts = [alert("cart", starts_at_ns=NOON_NS + number, number=number) for number in range(3)]
     store(history, traces, windows, alerts)
+    with psycopg.connect(history) as connection:
+        connection.execute(
+            "INSERT INTO replays (replay_id, name, source, request, state, spans)"
+            " VALUES ('again', 'again', 'history', '{}', 'running', 3)"
+        )
 
 
 def _flat(made: tuple[int, tuple[Made, ...]]) -> tuple[int, *tuple[Made, ...]]:
@@ -142,8 +148,9 @@ async def test_lists_of_services_errors_alerts_replays(queries: httpx.AsyncClien
     rest = (await queries.get("/api/v1/alerts", params={**AROUND_NOON, "cursor": page["next_cursor"]})).json()
     assert (len(page["alerts"]), len(rest["alerts"]), rest["next_cursor"]) == (2, 1, None)
     assert page["alerts"][0]["labels"]["service"] == "cart"
-    (replay,) = (await queries.get("/api/v1/replays", params=AROUND_NOON)).json()["replays"]
-    assert (replay["replay_id"], replay["traces"], replay["spans"]) == ("again", 1, 3)
+    (replay,) = (await queries.get("/api/v1/replays", params={"state": "running"})).json()["replays"]
+    assert (replay["replay_id"], replay["spans"], replay["alerts"]) == ("again", 3, None)
+    assert (await queries.get("/api/v1/replays", params={"state": "done"})).json() == {"replays": []}
     assert (await queries.get("/api/v1/health", params=AROUND_NOON)).json() == {"services": []}
 
 

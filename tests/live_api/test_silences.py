@@ -1,0 +1,67 @@
+"""Silences are set and ended over REST, and live in Kafka."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from live_api.errors import InvalidParameter, NotFound
+from live_api.silences import Silences, check_silence
+from tests.live_api.running import LiveApi
+from tracecore.silence import Matcher, Silence
+
+
+def silence(**changed: Any) -> Silence:
+    fields = {"silence_id": "s1", "matchers": (Matcher("service", "cart"),), "starts_at_ns": 10, "ends_at_ns": 100}
+    return Silence(**{**fields, "created_by": "ann", "comment": "", "updated_at_ns": 10, **changed})
+
+
+def test_last_word_on_a_silence_holds_whatever_the_order() -> None:
+    silences = Silences()
+    for each in (silence(updated_at_ns=30, ends_at_ns=30), silence(updated_at_ns=10)):
+        silences.observe(each)
+    assert [each.ends_at_ns for each in silences.shown(20)] == [30]
+    assert silences.expired("s1", 40).ends_at_ns == 30
+    with pytest.raises(NotFound):
+        silences.expired("s2", 40)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"matchers": ()}, "matchers"),
+        ({"matchers": (Matcher("service", ".*", "=~"),)}, "matchers"),
+        ({"matchers": (Matcher("service", "(", "=~"),)}, "matchers"),
+        ({"ends_at_ns": 10}, "ends_at"),
+        ({"ends_at_ns": 10**18}, "ends_at"),
+        ({"comment": "x" * 300}, "comment"),
+    ],
+)
+def test_silence_that_would_mute_nothing_or_everything_is_refused(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidParameter) as refused:
+        check_silence(silence(**changed), 20)
+    assert refused.value.parameter == named
+
+
+def test_silence_survives_a_killed_process_and_ends_when_it_is_expired(live_api: LiveApi) -> None:
+    ends_at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    wanted = {
+        "matchers": [{"name": "service", "value": "cart|front", "op": "=~"}],
+        "ends_at": ends_at,
+        "comment": "deploy",
+    }
+    status, _, body = live_api.request("POST", "/api/v1/silences", wanted)
+    assert status == 201, body
+    silence_id = json.loads(body)["silence_id"]
+    live_api.kill()
+    live_api.start()
+    (kept,) = json.loads(live_api.get("/api/v1/silences")[2])["silences"]
+    assert (kept["silence_id"], kept["comment"], kept["is_active"]) == (silence_id, "deploy", True)
+    status, _, body = live_api.request("DELETE", f"/api/v1/silences/{silence_id}")
+    assert (status, json.loads(body)["is_active"]) == (200, False)
+    assert live_api.request("DELETE", "/api/v1/silences/none")[0] == 404
+    status, _, body = live_api.request("POST", "/api/v1/silences", {**wanted, "ends_at": "2020-01-01T00:00:00Z"})
+    assert (status, json.loads(body)["parameter"]) == (400, "ends_at")
+    status, _, body = live_api.request("POST", "/api/v1/silences", {**wanted, "comment": "x" * 70_000})
+    assert status == 413
