@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 #: Later than any window ends.
 _END_OF_TIME_NS = 2**62
 
+_NO_IDS: frozenset[bytes] = frozenset()
+
 MISDATED_SPAN = "span time is not credible: counted at arrival"
 MISDATED_TRACE = "spans with times that are not credible were counted at their arrival"
 
@@ -171,7 +173,7 @@ class Pipeline:
         tally.rootless_traces += trace.missing_root
         misdated = self.windows.count(
             trace,
-            _ids(spans[: revision.counted]),
+            _ids(spans[: revision.counted]) if revision.counted else _NO_IDS,
             {span.span_id: span.count_milli for span in spans if span.count_milli != ONE_SPAN_MILLI},
             revision.last_arrival_ns,
             revision.first_offset,
@@ -187,7 +189,9 @@ class Pipeline:
         if sampled_by:
             self.assembler.mark_kept(trace.trace_id, sampled_by)
             key = trace.trace_id.hex().encode()
-            for record in encode_trace(replace(trace, sampled_by=sampled_by)):
+            # Made above, and held by nobody else: replace() would cost as much as all of sampling.
+            object.__setattr__(trace, "sampled_by", sampled_by)
+            for record in encode_trace(trace):
                 out.append(Outgoing(self._topics.traces, key, record, None, self._headers))
                 tally.trace_records += 1
         else:

@@ -22,6 +22,7 @@ from tracecore.window import WINDOW_NS, HopWindow, OperationWindow, Window, wind
 OTHER_OPERATION = "(other)"
 
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
+_ERROR = int(StatusCode.ERROR)
 _CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
 
 
@@ -76,11 +77,11 @@ class _Series:
         self.changed = True
         self.spans += 1
         self.count_milli += milli
-        bucket = bucket_of(duration_ns)
-        self.duration[bucket] = self.duration.get(bucket, 0) + milli
+        bucket, buckets = bucket_of(duration_ns), self.duration
+        buckets[bucket] = buckets.get(bucket, 0) + milli
         if second_ns >= 0:
-            bucket = bucket_of(second_ns)
-            self.second[bucket] = self.second.get(bucket, 0) + milli
+            bucket, buckets = bucket_of(second_ns), self.second
+            buckets[bucket] = buckets.get(bucket, 0) + milli
         if failed:
             self.error_milli += milli
             self.failed = max(self.failed, trace_id)
@@ -146,33 +147,41 @@ class Windows:
         trace_id = closed.trace_id.hex()
         earliest_ns, latest_ns = arrival_ns - self._limits.past_ns, arrival_ns + self._limits.future_ns
         misdated: set[bytes] = set()
-        by_id = {span.span_id: span for span in closed.spans}
-        parents = {span.tree_parent_id for span in closed.spans}
+        by_id: dict[bytes, TracedSpan] = {}
+        parents: set[bytes] = set()
+        start_ns, window = -1, None
+        # Tuples are taken apart by position, and calls are few: this loop sees every span.
         for span in closed.spans:
-            span_id, kind, end_ns = span.span_id, span.kind, span.end_ns
+            span_id, _, _, _, service, name, kind, status, begin_ns, end_ns, _, self_time_ns = span[:12]
             fresh = span_id not in counted_already
-            client = _client_of(span, by_id) if kind in _RECEIVING else None
+            client = None
+            if kind in _RECEIVING:
+                by_id = by_id or {span.span_id: span for span in closed.spans}
+                client = _client_of(span, by_id)
             fresh_call = client is not None and (fresh or client.span_id not in counted_already)
             if not fresh and not fresh_call:
                 continue
+            duration_ns = end_ns - begin_ns
             if not earliest_ns <= end_ns <= latest_ns:
                 misdated.add(span_id)
                 end_ns = arrival_ns
-            window = self._window_of(end_ns, arrival_ns, first_offset)
-            milli = milli_of.get(span_id, ONE_SPAN_MILLI)
-            failed = span.status == StatusCode.ERROR
-            duration_ns = span.end_ns - span.start_ns
+            if window is None or not start_ns <= end_ns < start_ns + WINDOW_NS:
+                start_ns = end_ns - end_ns % WINDOW_NS
+                window = self._window_of(start_ns, arrival_ns, first_offset)
+            milli = milli_of.get(span_id, ONE_SPAN_MILLI) if milli_of else ONE_SPAN_MILLI
+            failed = status == _ERROR
             if fresh:
-                series = self._operation(window, span.service, span.name, kind)
-                series.count(milli, failed, duration_ns, max(span.self_time_ns, 0), trace_id)
-                if kind in _CALLING and span_id not in parents:
-                    peer = peer_of(span.raw)
+                series = window.operations.get((service, name, kind)) or self._operation(window, service, name, kind)
+                series.count(milli, failed, duration_ns, self_time_ns if self_time_ns > 0 else 0, trace_id)
+                if kind in _CALLING:
+                    parents = parents or {span.tree_parent_id for span in closed.spans}
+                    peer = peer_of(span.raw) if span_id not in parents else None
                     if peer is not None and not peer.receives:
-                        hop = self._hop(window, span.service, peer.name, span.name)
+                        hop = self._hop(window, service, peer.name, name)
                         hop.count(milli, failed, duration_ns, NO_GAP, trace_id)
             if client is not None and fresh_call:
-                hop = self._hop(window, client.service, span.service, span.name)
-                failed = failed or client.status == StatusCode.ERROR
+                hop = self._hop(window, client.service, service, name)
+                failed = failed or client.status == _ERROR
                 hop.count(milli, failed, client.end_ns - client.start_ns, span.gap_ns, trace_id)
         return misdated
 
@@ -211,8 +220,7 @@ class Windows:
             else:
                 self._hop(window, series.caller, series.callee, series.operation).restore(series, series.gap)
 
-    def _window_of(self, end_ns: int, now_ns: int, first_offset: int) -> _Window:
-        start_ns = end_ns - end_ns % WINDOW_NS
+    def _window_of(self, start_ns: int, now_ns: int, first_offset: int) -> _Window:
         window = self._windows.get(start_ns)
         if window is None:
             window = self._windows[start_ns] = _Window(first_offset)

@@ -1,0 +1,163 @@
+"""Traces through Faust on Apache Kafka: CPU a span beside a bare consumer's, memory a span, how soon a trace is ready.
+
+One worker, records of a hundred spans. Bounds: 12 us a span and 12 times the bare consumer, which only parses; 1 kB a
+live span; ready 2.5 s (median) and 4 s (99 %) after the root's end, at half of that load.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+from statistics import quantiles
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from quickstart.apache_kafka import ApacheKafka
+from quickstart.process import ManagedProcess, free_port
+from stream.assembler import Assembler, SpanBudget
+from stream.settings import StreamSettings
+from tests.services import create_topic
+from tests.stream.workload import Load, load
+from tracecore.otlp import decode_spans
+from tracecore.topics import Topics
+
+PARTITIONS = 4
+SPANS_PER_TRACE = 10
+TOPICS = Topics()
+
+
+def main() -> None:
+    """Print the figures; options choose the size."""
+    parser = argparse.ArgumentParser(prog="python -m bench stream", description=__doc__)
+    parser.add_argument("--spans", type=int, default=300_000, help="spans pushed at full speed")
+    parser.add_argument("--paced-s", type=float, default=15, help="seconds of half the load, for the delay")
+    options = parser.parse_args()
+    print(f"live memory       {live_bytes_per_span(50_000):6.0f} bytes a span, bound 1000 (raw bytes included)")
+    with tempfile.TemporaryDirectory() as folder, ApacheKafka(log_path=Path(folder) / "kafka.log") as kafka:
+        asyncio.run(_through_kafka(kafka.bootstrap_servers, Path(folder), options.spans, options.paced_s))
+
+
+def live_bytes_per_span(spans: int) -> float:
+    """What an open trace's spans cost, everything that hangs on them included."""
+    work = load(traces=spans // 10, spans_per_trace=10, partitions=1, seed=1, start_ns=time.time_ns())
+    assembler = Assembler(StreamSettings().limits, SpanBudget(10**9))
+    gc.collect()
+    tracemalloc.start()
+    for offset, (_, value) in enumerate(work.records):
+        assembler.add(decode_spans(value)[0], offset, 1)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return taken / assembler.counts.spans
+
+
+async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced_s: float) -> None:
+    for spec in TOPICS.specs():
+        create_topic(bootstrap_servers, spec.name, PARTITIONS if spec.partitioned else 1, dict(spec.config))
+    port = free_port()
+    worker = ManagedProcess(
+        "stream", [sys.executable, "-m", "stream"], log_path=folder / "stream.log",
+        env={"TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "TRACEWATCH_STREAM_PORT": str(port),
+             "TRACEWATCH_STREAM_MEMORY_SPANS": str(spans * 2)},
+    )  # fmt: skip
+    reader = AIOKafkaConsumer(TOPICS.traces, bootstrap_servers=bootstrap_servers)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=5) as producer:
+        await reader.start()
+        worker.start().wait_until(lambda: "partitions and offsets" in worker.log_tail(200), timeout_s=60)
+        try:
+            faust, rate = await _faust_us(worker, producer, reader, _load(spans, seed=2))
+            bare = await _bare_us(bootstrap_servers, spans)
+            print(f"bare consumer     {bare:6.2f} us a span (aiokafka, parses spans, does nothing)")
+            print(f"through Faust     {faust:6.2f} us a span, bound 12; {faust / bare:.1f} times bare, bound 12")
+            load_per_s = min(rate, 1e6 / faust) / 2
+            delays = await _delays_s(producer, reader, load_per_s, paced_s)
+            cuts = quantiles(delays, n=100)
+            print(f"trace ready       {cuts[49]:6.2f} s after its root's end (median), bound 2.5")
+            print(
+                f"                  {cuts[98]:6.2f} s (99 %), bound 4; {len(delays)} traces, {load_per_s:,.0f} spans/s"
+            )
+        finally:
+            worker.stop(grace_s=20)
+            await reader.stop()
+
+
+def _load(spans: int, seed: int) -> Load:
+    traces = spans // SPANS_PER_TRACE
+    return load(
+        traces=traces, spans_per_trace=SPANS_PER_TRACE, partitions=PARTITIONS, seed=seed, start_ns=time.time_ns()
+    )
+
+
+async def _faust_us(
+    worker: ManagedProcess, producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load
+) -> tuple[float, float]:
+    """CPU microseconds a span of a worker that gets everything at once; and spans a second it could be given."""
+    spans = sum(work.spans_of.values())
+    before, begun = _cpu_s(worker), time.monotonic()
+    for partition, value in work.records:
+        await producer.send(TOPICS.spans, value, partition=partition)
+    await producer.flush()
+    seen: set[bytes] = set()
+    while len(seen) < len(work.spans_of):
+        worker.raise_if_ended()
+        for records in (await reader.getmany(timeout_ms=200)).values():
+            seen.update(record.key for record in records)
+    # The last trace closes two seconds after its last span: these were not work.
+    return (_cpu_s(worker) - before) / spans * 1e6, spans / (time.monotonic() - begun - 2)
+
+
+async def _bare_us(bootstrap_servers: str, spans: int) -> float:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    consumer.assign([TopicPartition(TOPICS.spans, partition) for partition in range(PARTITIONS)])
+    parsed, begun = 0, time.process_time()
+    while parsed < spans:
+        for records in (await consumer.getmany(timeout_ms=1000)).values():
+            for record in records:
+                parsed += len(decode_spans(record.value)[0])
+    used = time.process_time() - begun
+    await consumer.stop()
+    return used / spans * 1e6
+
+
+async def _delays_s(
+    producer: AIOKafkaProducer, reader: AIOKafkaConsumer, spans_per_s: float, seconds: float
+) -> list[float]:
+    """How long after its root's end each trace could be read, at an even load; a record's traces end as it is sent."""
+    delays: list[float] = []
+    ended_at: dict[bytes, float] = {}
+
+    async def read() -> None:
+        while True:
+            for records in (await reader.getmany(timeout_ms=50)).values():
+                now = time.monotonic()
+                delays.extend(now - ended_at.pop(record.key) for record in records if record.key in ended_at)
+
+    reading = asyncio.create_task(read())
+    begun = time.monotonic()
+    traces_per_record = 10
+    for number in range(int(spans_per_s * seconds / SPANS_PER_TRACE / traces_per_record)):
+        ahead_s = begun + number * traces_per_record * SPANS_PER_TRACE / spans_per_s - time.monotonic()
+        if ahead_s > 0.002:
+            await asyncio.sleep(ahead_s)
+        work = load(traces=traces_per_record, spans_per_trace=SPANS_PER_TRACE, partitions=1, seed=10**6 + number,
+                    start_ns=time.time_ns() - 50_000_000)  # fmt: skip
+        now = time.monotonic()
+        ended_at |= {trace_id.hex().encode(): now for trace_id in work.spans_of}
+        for _, value in work.records:
+            await producer.send(TOPICS.spans, value, partition=number % PARTITIONS)
+    deadline = time.monotonic() + 10
+    while ended_at and time.monotonic() < deadline:  # noqa: ASYNC110 (the reader ends it; a poll reads easier)
+        await asyncio.sleep(0.1)
+    reading.cancel()
+    assert not ended_at, f"{len(ended_at)} traces did not come"
+    return delays
+
+
+def _cpu_s(worker: ManagedProcess) -> float:
+    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
