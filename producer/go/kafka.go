@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -53,6 +54,8 @@ func newKafkaClient(settings kafkaSettings, producer producerSettings, counters 
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.DisableIdempotentWrite(),
 		kgo.UnknownTopicRetries(-1),
+		// Later requests bring a producer nothing, and the embedded broker (Tansu 0.6) hangs up on ApiVersions v5.
+		kgo.MaxVersions(kversion.V3_9_0()),
 	}
 	if settings.usesTLS() {
 		config, err := settings.tlsConfig()
