@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from sink.letters import REDRIVEN_HEADER, LetterFilter, StoredLetter
 from tracecore.errors import MalformedPayload
@@ -71,17 +72,18 @@ async def run(arguments: argparse.Namespace, kafka: KafkaSettings) -> int:
 async def _letters(kafka: KafkaSettings) -> AsyncIterator[StoredLetter]:
     """Every letter from the oldest to the newest that is there now."""
     topic = kafka.topics.dead_letters
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, fetch_max_wait_ms=100, **kafka.client_options())
-    await consumer.start()
+    consumer = AIOKafkaConsumer(
+        topic, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100, **kafka.client_options()
+    )
     try:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        if not partitions:
-            return
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
+        await consumer.start()
+    except UnknownTopicOrPartitionError:
+        await consumer.stop()
+        return
+    try:
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         # The high watermark of a fetch's answer, not end_offsets: the embedded broker's are wrong (docs, FAUST.md).
-        waiting = set(partitions)
+        waiting = set(consumer.assignment())
         while waiting and time.monotonic() < deadline:
             for tp, messages in (await consumer.getmany(timeout_ms=200)).items():
                 deadline = time.monotonic() + ANSWER_TIMEOUT_S

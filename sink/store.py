@@ -93,9 +93,8 @@ class Store:
                 self._prerequisites.ensure(connection, rows)
             with connection.transaction():
                 self._check_offsets(connection, batch, expected)
-                outcome = Outcome()
+                outcome = Outcome(letters=[record_letter(record, reason) for record, reason in batch.unreadable])
                 self._land(connection, batch, _units(batch), outcome)
-                outcome.letters += [record_letter(record, reason) for record, reason in batch.unreadable]
                 if outcome.letters:
                     # Before the commit: a crash between the two repeats a letter, and never loses one.
                     publish(outcome.letters)
