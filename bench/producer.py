@@ -25,10 +25,10 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-SPANS = 20_000
-REQUESTS = 6_000
+SPANS = 8_000
+REQUESTS = 3_000
 WARM_UP = 500
-REPETITIONS = 4
+REPETITIONS = 3
 
 Flush = Callable[[], object]
 SPAN_VARIANTS = ("sdk, spans dropped", "sdk, stock encoder, dropped", "tracewatch to kafka")
@@ -43,7 +43,7 @@ REQUEST_VARIANTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--broker", help="Kafka with the topic tracewatch.spans; default: an embedded one")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--variant", nargs=2, metavar=("SPAN_OR_REQUEST", "VARIANT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.variant:
