@@ -1,59 +1,78 @@
-"""The network between two services of the shop: it forwards requests, sees no spans, and can be slow."""
+"""The network between two services of the shop: it passes bytes on, sees no spans, and can be slow."""
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import contextlib
+import json
 from typing import Final
-
-import httpx
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from urllib.parse import parse_qs, urlsplit
 
 from quickstart.shop.faults import NETWORK_DELAY, NETWORK_DELAY_S, Faults
 
-# What belongs to one connection is not passed on to the next. Source: RFC 9110, section 7.6.1.
-CONNECTION_HEADERS: Final = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"host"))
-
-faults = Faults(NETWORK_DELAY)
-
-
-def network(target: str) -> Starlette:
-    """An application that passes every request on to ``target``, and its answer back."""
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with httpx.AsyncClient(base_url=target, timeout=30) as app.state.client:
-            yield
-
-    async def forward(request: Request) -> Response:
-        if faults.is_on(NETWORK_DELAY):
-            await asyncio.sleep(NETWORK_DELAY_S)
-        url = httpx.URL(path=request.url.path, query=request.url.query.encode())
-        headers = [header for header in request.headers.raw if header[0].lower() not in CONNECTION_HEADERS]
-        answer = await request.app.state.client.request(
-            request.method, url, headers=headers, content=await request.body()
-        )
-        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
-
-    return Starlette(
-        routes=[
-            Route("/faults/{kind}", inject, methods=["POST"]),
-            Route("/{path:path}", forward, methods=["GET", "POST", "PUT", "DELETE"]),
-        ],
-        lifespan=lifespan,
-    )
+CHUNK_BYTES: Final = 64 * 1024
+#: A connection that begins so is not passed on: it tells the network itself to be slow.
+CONTROL: Final = b"POST /faults/"
 
 
-async def inject(request: Request) -> JSONResponse:
-    try:
-        faults.inject(request.path_params["kind"], float(request.query_params.get("for_s", "20")))
-    except ValueError as error:
-        return JSONResponse({"error": str(error)}, status_code=400)
-    return JSONResponse({"fault": request.path_params["kind"]}, status_code=202)
+class Network:
+    """Passes every connection on to ``host:port``; what clients send arrives later while the fault is on."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._faults = Faults(NETWORK_DELAY)
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(writer.close)
+            stack.enter_context(contextlib.suppress(OSError))  # either side may hang up at any time
+            first = await reader.read(CHUNK_BYTES)
+            if first.startswith(CONTROL):
+                writer.write(self._injected(first))
+                return
+            answers, requests = await asyncio.open_connection(self._host, self._port)
+            stack.callback(requests.close)
+            await asyncio.gather(self._pass_requests(first, reader, requests), _pass_answers(answers, writer))
+
+    async def _pass_requests(self, chunk: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk:
+            if self._faults.is_on(NETWORK_DELAY):
+                await asyncio.sleep(NETWORK_DELAY_S)
+            writer.write(chunk)
+            await writer.drain()
+            chunk = await reader.read(CHUNK_BYTES)
+        writer.write_eof()
+
+    def _injected(self, request: bytes) -> bytes:
+        """The answer to a request to have a fault; HTTP/1.1."""
+        target = urlsplit(request.split(b" ", 2)[1].decode("latin-1"))
+        kind = target.path.rpartition("/")[2]
+        try:
+            self._faults.inject(kind, float(parse_qs(target.query).get("for_s", ["20"])[0]))
+        except ValueError as error:
+            return _answer("400 Bad Request", {"error": str(error)})
+        return _answer("202 Accepted", {"fault": kind})
+
+
+async def _pass_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(CHUNK_BYTES):
+        writer.write(chunk)
+        await writer.drain()
+    writer.close()  # the service has hung up: its client is to know
+
+
+def _answer(status: str, body: dict[str, str]) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    return f"{head}Connection: close\r\n\r\n".encode() + content
+
+
+async def _serve(port: int, target: str) -> None:
+    service = urlsplit(target)
+    network = Network(service.hostname or "127.0.0.1", service.port or 80)
+    async with await asyncio.start_server(network.connected, "127.0.0.1", port) as server:
+        await server.serve_forever()
 
 
 def main() -> None:
@@ -61,13 +80,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--target", required=True, help="URL of the service behind")
     arguments = parser.parse_args()
-    uvicorn.run(
-        network(arguments.target),
-        host="127.0.0.1",
-        port=arguments.port,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
+    asyncio.run(_serve(arguments.port, arguments.target))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from quickstart import faults
 from quickstart.errors import QuickstartError
 from quickstart.faults import Fault
-from quickstart.process import free_port
+from quickstart.process import free_port, is_port_free
 from quickstart.program import PythonModule, http_answers
 from quickstart.shop.faults import ERRORS, SLOW, Faults
 from tests.services import KafkaServer
@@ -74,6 +75,20 @@ def test_a_fault_that_a_service_cannot_have_is_refused(shop_urls: dict[str, str]
     answer = httpx.post(f"{shop_urls[service]}/faults/{kind}")
     assert answer.status_code == 400
     assert "no fault of this service" in answer.json()["error"]
+
+
+def test_the_network_before_a_service_that_is_away_hangs_up(tmp_path: Path) -> None:
+    port, nobody = free_port(), free_port()
+    network = PythonModule(
+        "quickstart.shop.network",
+        *("--port", str(port), "--target", f"http://127.0.0.1:{nobody}"),
+        environment={},
+        is_ready=lambda: not is_port_free(port),
+        run_dir=tmp_path,
+    )
+    with network, pytest.raises(httpx.TransportError):
+        httpx.get(f"http://127.0.0.1:{port}/market")
+    assert "Traceback" not in network.process.log_tail()
 
 
 def test_a_fault_without_a_shop_says_where_it_was_looked_for() -> None:
