@@ -44,6 +44,11 @@ def count_text(count: float | None) -> str:
     return significant(count) if count != int(count) else f"{int(count)}"
 
 
+def counted(count: int, thing: str) -> str:
+    """1 service, 2 services."""
+    return f"{count_text(count)} {thing if count == 1 else thing + 's'}"
+
+
 def rate_text(per_second: float | None) -> str:
     """12.4/s; below one a second, per minute or per hour: 3/min."""
     if per_second is None:

@@ -1,7 +1,9 @@
 """The HTTP server: Streamlit as an ASGI application, in its own look, beside a health check."""
 
 import logging
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Final
 
 import streamlit as st
@@ -12,6 +14,8 @@ from starlette.routing import Route
 from streamlit import config
 from streamlit.runtime.pages_manager import PagesManager
 
+from dashboard import pages
+from dashboard.figures.charts import figure
 from dashboard.figures.palette import DARK, LIGHT, Palette
 from dashboard.settings import DashboardSettings
 
@@ -27,6 +31,7 @@ def serve(settings: DashboardSettings, script: Path) -> int:
     # Else Streamlit takes our room "pages" for its own kind of pages until st.navigation has run once: the first
     # person to open a link to a page would get its file, run as a script, and see nothing.
     PagesManager.uses_pages_directory = False
+    _warm_up()
     application = st.App(script, routes=[Route("/healthz", _healthz)])
     server = uvicorn.Server(
         uvicorn.Config(
@@ -41,6 +46,14 @@ def serve(settings: DashboardSettings, script: Path) -> int:
     logging.getLogger(__name__).info("the dashboard listens on http://%s:%d", settings.host, settings.port)
     server.run()
     return 0 if server.started else 1
+
+
+def _warm_up() -> None:
+    """Import what the pages need before the first viewer waits for it: a second or two, once."""
+    for page in iter_modules(pages.__path__):
+        import_module(f"{pages.__name__}.{page.name}")
+    import_module("pyarrow.compute")
+    figure(LIGHT, 100).add_scatter(x=[0], y=[0]).to_json()
 
 
 async def _healthz(request: Request) -> PlainTextResponse:

@@ -182,7 +182,7 @@ class Timeline {
       const text = element("span", "took", time(data.length[index]));
       if (to < 82) text.style.left = `calc(${Math.max(to, 0)}% + 6px)`;
       else if (from > 16) { text.style.right = `calc(${100 - from}% + 6px)`; }
-      else { text.style.right = "6px"; text.classList.add("inside"); }
+      else { text.style.right = `calc(${100 - to}% + 6px)`; text.classList.add("inside"); }
       track.append(text);
     }
     const gap = data.gap[index] >= 0 ? `, network gap ${time(data.gap[index])}` : "";

@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard import markup
 from dashboard import view as controls
 from dashboard.figures.sparkline import bars_image
-from dashboard.formats import ago_text, clock_text, count_text, duration_text, moment_text
+from dashboard.formats import ago_text, clock_text, count_text, counted, duration_text, moment_text
 from dashboard.pages.elements import no_data, open_link
 from dashboard.queries import errors as queries
 from dashboard.queries.query import query
@@ -22,7 +22,7 @@ def show(view: View) -> None:
     groups = queries.error_groups(rows, view.rows(queries.counts(view.span, _POINTS)), view.span, _POINTS)
     total = sum(group.origins for group in groups)
     fresh = sum(group.state == "new" and group.origins > 0 for group in groups)
-    note = f"{count_text(total)} errors, {fresh} new kinds" if groups else ""
+    note = f"{counted(total, 'error')}, {counted(fresh, 'new kind')}" if groups else ""
     st.html(markup.title("Errors", note))
     if not groups:
         if view.rows(query("SELECT 1 AS one FROM traces LIMIT 1")):

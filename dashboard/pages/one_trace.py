@@ -17,7 +17,7 @@ from dashboard.figures.timeline import (
     time_by_service,
     timeline_drawing,
 )
-from dashboard.formats import change_text, duration_text, moment_text, percent_text
+from dashboard.formats import change_text, counted, duration_text, moment_text, percent_text
 from dashboard.pages.elements import open_link
 from dashboard.queries import traces as queries
 from dashboard.queries.query import Row
@@ -170,7 +170,7 @@ def _heading(view: View, trace: Row, spans: list[TimelineSpan]) -> None:
     facts = [
         markup.Fact("Duration", duration_text(trace["duration_ns"])),
         markup.Fact("Began", moment_text(trace["start_ns"], view.zone), view.zone_name),
-        markup.Fact("Spans", str(trace["span_count"]), f"in {len(trace['services'])} services"),
+        markup.Fact("Spans", str(trace["span_count"]), f"in {counted(len(trace['services']), 'service')}"),
         markup.Fact("Depth", str(1 + max((depth for _, depth in in_tree_order(spans)), default=0))),
         markup.Fact("Errors", f"■ {errors}" if errors else "none", tone="bad" if errors else ""),
     ]
@@ -179,14 +179,11 @@ def _heading(view: View, trace: Row, spans: list[TimelineSpan]) -> None:
     if trace["replay_id"]:
         facts.append(markup.Fact("Replay", trace["replay_id"]))
     st.html(markup.facts(facts))
-    remarks = []
-    if trace["missing_root"]:
-        remarks.append("its root never arrived")
-    if trace["missing_parents"]:
-        remarks.append(f"{trace['missing_parents']} parents never arrived; their children hang under the root")
+    remarks = list(trace["warnings"])
+    if not trace["is_complete"] and not remarks:
+        remarks.append("spans are missing; what they called hangs under the root")
     if trace["duplicate_count"]:
-        remarks.append(f"{trace['duplicate_count']} spans arrived twice and count once")
-    remarks += list(trace["warnings"])
+        remarks.append(f"{counted(trace['duplicate_count'], 'span')} arrived again and count once")
     if len(spans) < trace["span_count"]:
         remarks.append(f"{len(spans)} of {trace['span_count']} spans are shown")
     if remarks:

@@ -10,7 +10,7 @@ from dashboard.components import mounts
 from dashboard.figures.palette import GLYPHS, Grade, grade_of_error_rate, grade_of_health
 from dashboard.figures.service_flow import compared_edges
 from dashboard.figures.sparkline import relative
-from dashboard.formats import change_text, duration_text, percent_text, rate_text
+from dashboard.formats import change_text, counted, duration_text, percent_text, rate_text
 from dashboard.pages.elements import alert_line, no_data, open_link
 from dashboard.queries import alerts as alert_queries
 from dashboard.queries import errors as error_queries
@@ -63,7 +63,7 @@ def show(view: View) -> None:
         no_data(view, "No traffic in this range.")
         return
     worst = [name for name, service in services.items() if service.grade in ("bad", "warn")]
-    note = f"{len(services) - len(worst)} of {len(services)} services are well"
+    note = f"{len(services) - len(worst)} of {counted(len(services), 'service')} well"
     heading.html(markup.title("Overview", note))
     firing = alert_queries.episodes_of(view.rows(alert_queries.firing()))
     _facts(view, services, firing)

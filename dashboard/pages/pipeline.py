@@ -5,7 +5,7 @@ import streamlit as st
 from dashboard import markup, rooms
 from dashboard.figures.palette import GLYPHS
 from dashboard.figures.storing import delay_chart, throughput_chart
-from dashboard.formats import ago_text, count_text, duration_text, percent_text, rate_text
+from dashboard.formats import ago_text, count_text, counted, duration_text, percent_text, rate_text
 from dashboard.pages.elements import chart, no_data
 from dashboard.queries import pipeline as queries
 from dashboard.queries.query import Row, nanoseconds
@@ -48,7 +48,9 @@ def _verdict(whole: Row, steps: list[Row], metrics: dict[str, rooms.RoomMetrics]
         doubts.append(f"traces are stored {duration_text(delays[-1] * SECOND_NS)} after their last span")
     if doubts:
         st.html(
-            markup.notice(f"{GLYPHS['warn']} With care: {len(doubts)} doubts.", "; ".join(doubts) + ".", tone="warn")
+            markup.notice(
+                f"{GLYPHS['warn']} With care: {counted(len(doubts), 'doubt')}.", "; ".join(doubts) + ".", tone="warn"
+            )
         )
     else:
         st.html(

@@ -6,7 +6,7 @@ from dashboard import markup
 from dashboard.components import mounts
 from dashboard.figures.palette import GLYPHS, grade_of_error_rate, grade_of_health
 from dashboard.figures.service_flow import ServiceEdge, ServiceNode, compared_edges, flow_drawing
-from dashboard.formats import MISSING, change_text, count_text, duration_text, percent_text, rate_text
+from dashboard.formats import MISSING, change_text, count_text, counted, duration_text, percent_text, rate_text
 from dashboard.pages.elements import no_data, open_link
 from dashboard.queries import service_flow as queries
 from dashboard.time_range import DAY_NS, TimeRange
@@ -23,7 +23,7 @@ def show(view: View) -> None:
         view.rows(queries.service_statistics(view.span)), view.rows(queries.health(view.span)), edges, view.span
     )
     called = sum(edge.calls for edge in edges)
-    summary = f"{len(nodes)} services and peers, {rate_text(called / view.span.seconds)} calls between them"
+    summary = f"{counted(len(nodes), 'node')}, {rate_text(called / view.span.seconds)} calls between them"
     st.html(markup.title("Service flow", summary if nodes else ""))
     if not nodes:
         no_data(view, "No calls between services in this range.")
@@ -125,6 +125,9 @@ def _details(view: View, chosen: str, nodes: list[ServiceNode], edges: list[Serv
 
 
 def _calls(edges: list[ServiceEdge], span: TimeRange, name: str) -> None:
+    if not edges:
+        st.html(markup.notice("No calls between services in this range."))
+        return
     st.html(markup.section(name, "the slowest p95 first"))
     slowest = sorted(edges, key=lambda edge: -(edge.typical_ns or 0))[:100]
     st.html(

@@ -11,7 +11,7 @@ from dashboard.components import mounts
 from dashboard.figures.palette import service_colours
 from dashboard.figures.timeline import shape_of
 from dashboard.figures.trace_scatter import trace_scatter
-from dashboard.formats import clock_text, count_text, duration_text
+from dashboard.formats import clock_text, count_text, counted, duration_text
 from dashboard.pages import one_trace
 from dashboard.pages.elements import chart, no_data
 from dashboard.queries import traces as queries
@@ -162,7 +162,7 @@ def _list_drawing(view: View, traces: list[Row]) -> dict[str, Any]:
                 "when": clock_text(trace["start_ns"], view.zone, now_ns=view.now_ns),
                 "duration": duration_text(trace["duration_ns"]),
                 "share": trace["duration_ns"] / longest,
-                "spans": f"{trace['span_count']} spans",
+                "spans": counted(trace["span_count"], "span"),
                 "errors": trace["error_count"],
                 "complete": trace["is_complete"],
                 "replayed": bool(trace["replay_id"]),

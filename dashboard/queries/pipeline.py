@@ -80,10 +80,13 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
         Figure("Dead letters", "tracewatch_stream_dead_letters_total", "Records could not be read."),
     ),
     "sink": (
-        Figure("Rows written", "tracewatch_sink_rows_total"),
-        Figure("Records waiting", "tracewatch_sink_consumer_lag_records", "The history is behind the stream."),
-        Figure("Dead letters", "tracewatch_sink_dead_letters_total", "Rows could not be stored."),
+        Figure("Spans stored", "tracewatch_sink_spans_total"),
+        Figure("Traces stored", "tracewatch_sink_traces_total"),
+        Figure("Records waiting", "tracewatch_sink_lag_records", "The history is behind the stream."),
+        Figure("Rows in hand", "tracewatch_sink_buffered_rows"),
         Figure("Retries", "tracewatch_sink_retries_total"),
+        Figure("Seconds without PostgreSQL", "tracewatch_sink_postgres_away_seconds", "The sink cannot store."),
+        Figure("Dead letters", "tracewatch_sink_dead_letters_total", "Rows could not be stored."),
     ),
     "live_api": (
         Figure("Subscribers", "tracewatch_live_api_subscribers"),

@@ -206,7 +206,7 @@ def test_performance_of_one_operation(viewer: Viewer, dashboard: Dashboard) -> N
 
 def test_an_error_group_leads_to_its_traces(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("errors"))
-    assert "1 new kinds" in viewer.text()
+    assert "1 new kind" in viewer.text()
     table = page.locator('[data-testid="stDataFrame"]').first
     table.locator("canvas").first.wait_for()
     table.click(position={"x": 18, "y": 54})
