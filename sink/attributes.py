@@ -18,7 +18,8 @@ from tracecore.otlp import AttributeValue, value_of
 CACHED_FRAGMENTS = 32_768
 CACHED_FRAGMENT_BYTES = 256
 
-# Protobuf tags of length-delimited fields: of a KeyValue its key and value, of an AnyValue a string; and of an integer.
+# Protobuf tags: of a Span its attributes, of a KeyValue its key and value, of an AnyValue a string and an integer.
+_ATTRIBUTE = 0x4A
 _KEY, _VALUE, _STRING, _INTEGER = 0x0A, 0x12, 0x0A, 0x18
 
 _json = msgspec.json.Encoder()
@@ -35,42 +36,49 @@ class FragmentCache:
 
     def object_of(self, key_values: Iterable[bytes]) -> bytes:
         """A JSON object of encoded KeyValue messages; PostgreSQL lets a later key win. Raises ``PoisonRow``."""
-        young, missing = self._young, self._missing
-        return b"{" + b",".join([young.get(pair) or missing(pair) for pair in key_values]) + b"}"
+        known, missing = self._young, self._missing
+        fields = [_field(key_value) for key_value in key_values]
+        return b"{" + b",".join([known.get(field) or missing(field) for field in fields]) + b"}"
 
-    def object_in(self, message: bytes, at: int, tag: int) -> tuple[bytes, int]:
-        """The same of the KeyValues that stand in ``message`` from ``at`` on, each under ``tag``; and where they end.
+    def object_in(self, span: bytes, at: int, end: int) -> bytes:
+        """The same of the attributes that a Span message holds from ``at`` to ``end``, and nothing else.
 
-        Hot: half of what protobuf's C core and a list of its bytes take. Raises ``IndexError`` if
-        a length is too large for the message, or for this short way (16 kB).
+        Hot: half of what protobuf's C core and a list of its bytes take. Raises ``IndexError`` if there is something
+        else, or an attribute of more than 16 kB.
         """
-        young, missing = self._young, self._missing
+        known, missing = self._young, self._missing
         fragments: list[bytes] = []
-        end = len(message)
-        while at < end and message[at] == tag:
-            start = at + 2
-            size = message[at + 1]
-            if size > 127:
-                start = at + 3
-                high = message[at + 2]
+        keep = fragments.append
+        while at < end:
+            start, size = at, span[at + 1]
+            if size < 128:
+                at += 2 + size
+            else:
+                high = span[at + 2]
                 if high > 127:
                     raise IndexError(at)
-                size += (high << 7) - 128
-            at = start + size
-            pair = message[start:at]
-            fragments.append(young.get(pair) or missing(pair))
+                at += 3 + size + (high << 7) - 128
+            field = span[start:at]
+            try:
+                keep(known[field])
+            except KeyError:
+                keep(missing(field))
         if at > end:
             raise IndexError(at)
-        return b"{" + b",".join(fragments) + b"}", at
+        return b"{" + b",".join(fragments) + b"}"
 
-    def _missing(self, key_value: bytes) -> bytes:
-        fragment = self._old.get(key_value) or self._short(key_value) or _fragment(key_value)
-        if len(key_value) <= CACHED_FRAGMENT_BYTES:
+    def _missing(self, field: bytes) -> bytes:
+        """The fragment of an attribute's field of a Span: tag, length, KeyValue."""
+        if field[0] != _ATTRIBUTE:
+            raise IndexError("not an attribute")
+        key_value = field[2:] if field[1] < 128 else field[3:]
+        fragment = self._old.get(field) or self._short(key_value) or _fragment(key_value)
+        if len(field) <= CACHED_FRAGMENT_BYTES:
             if len(self._young) >= self._size:
                 # In place, so that the dictionary that a loop holds stays the one that is filled.
                 self._old = dict(self._young)
                 self._young.clear()
-            self._young[key_value] = fragment
+            self._young[field] = fragment
         return fragment
 
     def _short(self, key_value: bytes) -> bytes | None:
@@ -119,6 +127,14 @@ class FragmentCache:
 def json_of(value: object) -> bytes:
     """JSON of decoded attributes, events or links; raises ``PoisonRow`` for what PostgreSQL cannot hold."""
     return _json.encode(_storable(value))
+
+
+def _field(key_value: bytes) -> bytes:
+    """A KeyValue as it stands in a Span: below 16 kB its true form, above it a name in the cache that is never kept."""
+    size = len(key_value)
+    if size < 128:
+        return bytes((_ATTRIBUTE, size)) + key_value
+    return bytes((_ATTRIBUTE, size & 127 | 128, size >> 7 & 127)) + key_value
 
 
 def _fragment(key_value: bytes) -> bytes:

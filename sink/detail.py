@@ -29,12 +29,11 @@ UNKNOWN_ERROR = "error"
 ERROR_TYPE_LENGTH = 200
 
 _END_TIME_TAG = b"\x41"
-_ATTRIBUTE = 0x4A
+_END_TIME_BYTES = 9
 # What may follow the attributes and says nothing: an empty status, flags.
 _EMPTY_STATUS = b"\x7a\x00"
 _FLAGS = b"\x85\x01"
 _FLAGS_BYTES = 6
-_STATUS_AND_FLAGS = _EMPTY_STATUS + _FLAGS
 
 
 class Detail(NamedTuple):
@@ -55,22 +54,18 @@ class DetailReader:
 
     def plain(self, raw: bytes, end_ns: int) -> bytes | None:
         """The attributes of a span that has nothing else, or None: then ``full`` reads it. Raises ``PoisonRow``."""
-        at = raw.find(_END_TIME_TAG + end_ns.to_bytes(8, "little"))
-        if at < 0:
+        at = raw.find(_END_TIME_TAG + end_ns.to_bytes(8, "little")) + _END_TIME_BYTES
+        if at < _END_TIME_BYTES:
             return None
+        end = len(raw)
+        if end - at >= _FLAGS_BYTES and raw.startswith(_FLAGS, end - _FLAGS_BYTES):
+            end -= _FLAGS_BYTES
+        if raw.endswith(_EMPTY_STATUS, at, end):
+            end -= len(_EMPTY_STATUS)
         try:
-            attributes, at = self._fragments.object_in(raw, at + 9, _ATTRIBUTE)
+            return self._fragments.object_in(raw, at, end)
         except IndexError:
             return None
-        rest = raw[at:]
-        if (
-            not rest
-            or rest == _EMPTY_STATUS
-            or (len(rest) == _FLAGS_BYTES and rest.startswith(_FLAGS))
-            or (len(rest) == _FLAGS_BYTES + 2 and rest.startswith(_STATUS_AND_FLAGS))
-        ):
-            return attributes
-        return None
 
     def full(self, raw: bytes, status: int) -> Detail:
         """All that a span holds. Raises ``PoisonRow``."""
