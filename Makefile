@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on this machine, with a demo shop that fails by itself
 # make test   every test, on real Kafka, PostgreSQL and Chromium
+# make eval   alerts against labelled faults: recordings through Kafka and the real app (ARGS="ob22 tt29")
 # make check  what CI runs: format, lint, types, import contracts, tests
 PYTHON ?= python3
 VENV   := .venv
@@ -63,6 +64,9 @@ types: $(VENV)/.dev
 
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
+
+eval: $(VENV)/.dev system-packages
+	$(BIN)/python -m bench eval $(ARGS)
 
 bench: $(VENV)/.dev system-packages
 	$(BIN)/python -m bench $(ARGS)

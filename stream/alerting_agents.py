@@ -16,6 +16,7 @@ import faust
 import msgspec
 from faust.types import TP
 
+from stream import notification_agents
 from stream.alerting.alerting import Alerting
 from stream.alerting.episode import Episode
 from stream.alerting.history import History
@@ -23,7 +24,7 @@ from stream.alerting.rules import DEFAULT_RULES, AlertRule
 from stream.alerting.rules_file import read_rules
 from stream.alerting.settings import AlertingSettings
 from stream.alerting.watch import Watch
-from stream.consumer_access import commit, last_fetch, starts
+from stream.consumer_access import commit, last_fetch, offset_at, seek, starts
 from stream.continuity import Cursor
 from stream.detection.round import decode_round, is_round
 from tracecore import wire
@@ -72,6 +73,7 @@ class AlertingAgent:
         self._rules_path = rules_path
         self._rules, self._rules_read_at = self._read_rules()
         self._alerts = app.topic(topics.alerts, key_serializer="raw", value_serializer="raw", internal=False)
+        self._health = app.topic(topics.health, key_serializer="raw", value_serializer="raw", internal=False)
         self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes, use_partitioner=True)
         self._reading: Reading | None = None
         self._watches: dict[str, Watch] | None = None
@@ -110,17 +112,17 @@ class AlertingAgent:
         if self._replay:
             return False
         since_ms = int((time.time() - LOOK_BACK_S) * 1000)
-        offset = await _offset_at(self._app, tp, since_ms)
+        offset = await offset_at(self._app, tp, since_ms)
         if offset is None or offset >= reading.cursor.next_offset:
             return False
         reading.cursor = Cursor(offset, time.monotonic())
-        await self._app.consumer.seek(tp, offset)
+        await seek(self._app, tp, offset)
         return True
 
     async def _ask_again(self, tp: TP, cursor: Cursor) -> None:
         offset = cursor.next_offset
         logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
-        await self._app.consumer.seek(tp, offset)
+        await seek(self._app, tp, offset)
 
     def _is_ours(self, message: Any) -> bool:
         replay_id = dict(message.headers or ()).get(REPLAY_HEADER)
@@ -189,10 +191,14 @@ class AlertingAgent:
     async def _publish(self, watch: Watch, alerts: list[Alert]) -> None:
         for alert in alerts:
             await self._alerts.send(
-                key=alert.fingerprint.encode(), value=wire.encode_alert(alert), headers=_headers(alert)
+                key=alert.fingerprint.encode(), value=wire.encode_alert(alert), headers=_headers(alert.replay_id)
             )
             self.alerts_total += 1
             logger.info("alert %s %s %s", alert.status, alert.labels["alertname"], alert.fingerprint)
+        for report in watch.reports():
+            await self._health.send(
+                key=report.service.encode(), value=wire.encode_health(report), headers=_headers(report.replay_id)
+            )
         owner = alerts[0].replay_id if alerts else next(name for name, w in (self._watches or {}).items() if w is watch)
         episodes, histories = watch.alerting.changed()
         for kind, changed in ((_EPISODE, episodes), (_HISTORY, histories)):
@@ -258,16 +264,10 @@ def attach(
     settings = read(AlertingSettings)
     agent = AlertingAgent(app, topics, replay=replay, replay_id=replay_id, rules_path=settings.alert_rules)
     agent.attach()
+    if not replay and not replay_id:
+        notification_agents.attach(app, topics, kafka, settings)
     return agent
 
 
-def _headers(alert: Alert) -> dict[str, bytes]:
-    return {REPLAY_HEADER: alert.replay_id.encode()} if alert.replay_id else {}
-
-
-async def _offset_at(app: faust.App, tp: TP, since_ms: int) -> int | None:
-    thread: Any = app.consumer._thread  # type: ignore[attr-defined]
-    consumer = thread._consumer
-    found = await thread.call_thread(consumer.offsets_for_times, {tp: since_ms})
-    at = found.get(tp)
-    return at.offset if at is not None else None
+def _headers(replay_id: str) -> dict[str, bytes]:
+    return {REPLAY_HEADER: replay_id.encode()} if replay_id else {}

@@ -10,7 +10,6 @@ import faust
 from yarl import URL
 
 from stream import alerting_agents, detection_agents, transport
-from stream.hooks import Hooks
 from stream.metrics import Metrics
 from stream.outlet import Outlet
 from stream.pipeline import Rules
@@ -69,7 +68,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         app,
         outlet,
         rules,
-        lambda replay_id: _hooks(detection.hooks_for(replay_id)),
+        detection.hooks_for,
         source_topic=source_topic,
         memory_spans=settings.memory_spans,
         only_replay=settings.replay_id,
@@ -83,10 +82,6 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
     add_status_pages(app, metrics, stalled_s=settings.stalled_s)
     gc.set_threshold(*_GC_THRESHOLDS)
     return app
-
-
-def _hooks(judges: Any) -> Hooks:
-    return Hooks(judges.span_hook, judges.trace_hook, getattr(judges, "window_hook", None))
 
 
 def _security(kafka: KafkaSettings) -> dict[str, Any]:

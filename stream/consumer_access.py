@@ -50,6 +50,25 @@ async def starts(app: faust.App, tps: Iterable[TP]) -> dict[TP, int]:
     return offsets
 
 
+async def offset_at(app: faust.App, tp: TP, since_ms: int) -> int | None:
+    """The offset of the first record since a time (Unix ms); None if there is none. The embedded broker answers 0."""
+    thread = app.consumer._thread  # type: ignore[attr-defined]
+    found = await thread.call_thread(_aiokafka_consumer(app).offsets_for_times, {tp: since_ms})
+    at = found.get(tp)
+    return at.offset if at is not None else None
+
+
+async def seek(app: faust.App, tp: TP, offset: int) -> None:
+    """Read on from ``offset``."""
+    # Faust's own seek() changes aiokafka's state from another thread than aiokafka's: under load the fetcher, in the
+    # middle of it, then dies of a KeyError, and the worker with it.
+    await app.consumer._thread.call_thread(_seek, app, tp, offset)  # type: ignore[attr-defined]
+
+
+async def _seek(app: faust.App, tp: TP, offset: int) -> None:
+    _aiokafka_consumer(app).seek(tp, offset)
+
+
 async def commit(app: faust.App, offsets: Mapping[TP, int]) -> bool:
     """Commit offsets of assigned partitions; False if they are assigned no more."""
     # Faust's public commit() only knows of acknowledged events.

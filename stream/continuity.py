@@ -7,8 +7,9 @@ from where it stood.
 
 from typing import Literal
 
-#: Records that were handed out this long ago and did not come are lost on the way. Longer than a full buffer takes.
-LOST_AFTER_S = 3.0
+#: Records that were handed out this long ago and did not come are lost on the way. Longer than a full
+#: buffer takes on a machine that has too much to do: to read again what is only late makes it later still.
+LOST_AFTER_S = 20.0
 
 #: What to do with a record: read it; pass it over; or seek back to ``Cursor.next_offset``, for some are missing.
 Verdict = Literal["read", "pass", "missing"]

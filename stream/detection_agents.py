@@ -1,6 +1,7 @@
 """Detection at the edge: the hooks that the span agent calls, a set of them for live spans and for each replay."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import faust
 
@@ -11,8 +12,9 @@ from stream.detection.slow_spans import SlowSpans
 from stream.hooks import Hooks
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
+from tracecore.otlp import resource_attributes
 from tracecore.settings import KafkaSettings
-from tracecore.span import Span
+from tracecore.span import Resource, Span
 from tracecore.topics import Topics
 from tracecore.window import Window
 
@@ -25,6 +27,7 @@ class Judges:
         self._errors = ErrorSpans(replay_id)
         self._slow = SlowSpans(replay_id=replay_id)
         self._answered = AnsweredCalls()
+        self._criticality: dict[str, str] = {}
 
     def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:
         """Error spans, at once."""
@@ -33,6 +36,9 @@ class Judges:
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """Failed calls that nobody answered, and slow spans."""
         self._answered.learn(closed)
+        for resource in closed.resources:
+            if criticality := _criticality(resource):
+                self._criticality[resource.service] = criticality
         return [*self._errors.on_trace(closed), *self._slow.on_trace(closed)]
 
     def on_windows(
@@ -40,7 +46,15 @@ class Judges:
     ) -> list[bytes]:
         """The partition's round, for the one who judges the whole."""
         own = self._answered.without(list(windows))
-        return encoded_rounds(own, closed_until_ns, arrival_ns, partition, partitions, self._replay_id)
+        return encoded_rounds(
+            own, closed_until_ns, arrival_ns, partition, partitions, self._replay_id, self._criticality
+        )
+
+
+@lru_cache(maxsize=4096)
+def _criticality(resource: Resource) -> str:
+    value = resource_attributes(resource).get("service.criticality")
+    return value if isinstance(value, str) else ""
 
 
 class Detection:

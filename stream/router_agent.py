@@ -9,7 +9,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from stream.consumer_access import commit, last_fetch, starts
+from stream.consumer_access import commit, last_fetch, seek, starts
 from stream.continuity import Cursor
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing
@@ -77,7 +77,7 @@ class RouterAgent:
     async def _ask_again(self, tp: TP, cursor: Cursor) -> None:
         offset = cursor.next_offset
         logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
-        await self._app.consumer.seek(tp, offset)
+        await seek(self._app, tp, offset)
 
     def _taken(self, message: Any) -> list[Outgoing]:
         try:

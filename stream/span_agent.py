@@ -14,7 +14,7 @@ import faust
 from faust.types import TP
 
 from stream.assembler import Counts, SpanBudget
-from stream.consumer_access import commit, last_fetch, starts
+from stream.consumer_access import commit, last_fetch, seek, starts
 from stream.continuity import Cursor
 from stream.handover import decode_handover
 from stream.hooks import Hooks
@@ -152,7 +152,7 @@ class SpanAgent:
         self.gaps_total += 1
         offset = source.cursor.next_offset
         logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
-        await self._app.consumer.seek(tp, offset)
+        await seek(self._app, tp, offset)
 
     def _taken(self, message: Any, source: Source) -> list[Outgoing]:
         try:

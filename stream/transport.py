@@ -1,8 +1,10 @@
-"""Faust's Kafka transport, changed in two places that were measured.
+"""Faust's Kafka transport, changed in three places that were measured.
 
 - Faust fetches with ``fetch_max_wait_ms=1500``: on a broker that sleeps through a long poll that is the latency.
 - Faust makes four asyncio tasks for every record it hands to a stream. Handing over rarely has to wait, so the
   coroutine is stepped once; only if it does wait is Faust's way taken. This doubles the rate of events.
+- Faust drops what lies below the last offset it handed out. After a seek back, a batch that was under way moves that
+  offset on again, and what was asked for falls, again and again. Every agent here keeps a cursor of its own.
 """
 
 import types
@@ -23,7 +25,18 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
+class _NoOffsets(dict[Any, Any]):
+    """Remembers no offset, so that Faust drops no record."""
+
+    def __getitem__(self, key: Any) -> None:
+        return None
+
+
 class _Consumer(driver.Consumer):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _NoOffsets()
+
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

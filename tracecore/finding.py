@@ -12,6 +12,8 @@ FindingKind = Literal[
     "traffic_surge",
     "new_dependency",
     "vanished_dependency",
+    "threshold",
+    "slo_burn",
     "shed_trace",
 ]
 

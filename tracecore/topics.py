@@ -75,6 +75,11 @@ class Topics:
         return f"{self.prefix}silences"
 
     @property
+    def health(self) -> str:
+        """``wire.encode_health``: how a service was in a window. Key: the service."""
+        return f"{self.prefix}health"
+
+    @property
     def dead_letters(self) -> str:
         """What could not be read, byte for byte, with its origin and the reason in headers."""
         return f"{self.prefix}dead_letters"
@@ -82,7 +87,7 @@ class Topics:
     def specs(self) -> tuple[TopicSpec, ...]:
         """Every topic, as it is to be created."""
         day, week, month = (("retention.ms", str(days * DAY_MS)) for days in (1, 7, 30))
-        # By size: the records of a replay are as old as what it repeats, and by age they were gone before they are read.
+        # By size: the records of a replay are as old as what it repeats, and by age they would be gone unread.
         replays = (
             ("retention.ms", "-1"),
             ("retention.bytes", str(REPLAY_PARTITION_BYTES)),
@@ -100,5 +105,6 @@ class Topics:
             TopicSpec(self.findings, False, (week,)),
             TopicSpec(self.alerts, False, (month,)),
             TopicSpec(self.silences, False, (("cleanup.policy", "compact"),)),
+            TopicSpec(self.health, False, (month,)),
             TopicSpec(self.dead_letters, False, (month,)),
         )

@@ -13,6 +13,7 @@ from tracecore.alert import Alert
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
+from tracecore.health import Health
 from tracecore.silence import Silence
 from tracecore.span import Resource, Scope
 from tracecore.topics import MAX_RECORD_BYTES
@@ -25,6 +26,7 @@ _operation_decoder = msgspec.msgpack.Decoder(OperationWindow)
 _hop_decoder = msgspec.msgpack.Decoder(HopWindow)
 _finding_decoder = msgspec.json.Decoder(Finding)
 _alert_decoder = msgspec.json.Decoder(Alert)
+_health_decoder = msgspec.json.Decoder(Health)
 _silence_decoder = msgspec.json.Decoder(Silence)
 
 #: First byte of a window record: which of the two shapes follows.
@@ -125,6 +127,16 @@ def decode_silence(record: bytes) -> Silence:
         if not matcher.is_valid:
             raise MalformedPayload(f"matcher {matcher.name!r} {matcher.op} {matcher.value!r} cannot be used")
     return silence
+
+
+def encode_health(health: Health) -> bytes:
+    """Health as JSON."""
+    return _json.encode(health)
+
+
+def decode_health(record: bytes) -> Health:
+    """Raises ``MalformedPayload``."""
+    return _decoded(_health_decoder, record)
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], record: bytes) -> T:

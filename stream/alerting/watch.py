@@ -10,8 +10,10 @@ from stream.alerting.alerting import Alerting
 from stream.detection.judge import Judge
 from stream.detection.round import Round
 from stream.detection.round_merger import RoundMerger, WholeWindow
+from stream.health import HealthKeeper
 from tracecore.alert import Alert
 from tracecore.finding import Finding
+from tracecore.health import Health
 
 #: A live partition that says nothing for this long, while others do, is not waited for.
 PATIENCE_NS = 30 * 1_000_000_000
@@ -29,6 +31,9 @@ class Watch:
         self._merger = RoundMerger(None if replay_id else PATIENCE_NS)
         self._judge = Judge(replay_id=replay_id)
         self._waiting: list[Finding] = []
+        self._health = HealthKeeper(replay_id)
+        self._criticality: dict[str, str] = {}
+        self._reports: list[Health] = []
 
     def learn(self, round_: Round) -> None:
         """Take in a round that was judged before, in an earlier life."""
@@ -37,6 +42,7 @@ class Watch:
 
     def on_round(self, round_: Round, detected_at_ns: int) -> list[Alert]:
         """Take a round in; the events that follow."""
+        self._criticality |= round_.criticality
         alerts = self._judged(self._merger.add(round_), detected_at_ns)
         return alerts + self.flush(detected_at_ns) if self._merger.is_over else alerts
 
@@ -63,7 +69,14 @@ class Watch:
             for finding in self._judge.judge(window):
                 alerts += self.alerting.on_finding(finding, detected_at_ns)
             alerts += self.alerting.on_tick(window.arrival_ns, detected_at_ns)
+            firing = [episode for episode in self.alerting.episodes.values() if episode.status == "firing"]
+            self._reports += self._health.reports(window, self._judge.slow, firing, self._criticality)
         return alerts
+
+    def reports(self) -> list[Health]:
+        """Health of services in the windows that were judged since the last call."""
+        reports, self._reports = self._reports, []
+        return reports
 
     def _released(self, until_ns: int, detected_at_ns: int) -> list[Alert]:
         if not self._waiting:

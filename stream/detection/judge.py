@@ -40,10 +40,14 @@ class Judge:
         self._dependencies = Dependencies()
         self._replay_id = replay_id
         self._named: dict[str, _Named] = {}
+        #: By service, how many times slower it was in the last window: only those that were named.
+        self.slow: dict[str, float] = {}
 
     def judge(self, window: WholeWindow) -> list[Finding]:
         """The findings of a window, in a fixed order; then learn from it."""
-        findings = [self._latency_finding(cause, window) for cause in self._confirmed(window)]
+        confirmed = self._confirmed(window)
+        self.slow = {cause.service: max(series.tally.factor for series in cause.explained) for cause in confirmed}
+        findings = [self._latency_finding(cause, window) for cause in confirmed]
         findings += [self._rate_finding(verdict, window) for verdict in self._rates.judge(window)]
         findings += [self._dependency_finding(verdict, window) for verdict in self._dependencies.judge(window)]
         return findings

@@ -34,6 +34,8 @@ class Round(msgspec.Struct, frozen=True, array_like=True):
     operations: list[OperationWindow]
     hops: list[HopWindow]
     replay_id: str = ""
+    #: By service, what its resource says of ``service.criticality``; only services that say something.
+    criticality: dict[str, str] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -47,6 +49,7 @@ def encoded_rounds(
     partition: int,
     partitions: int,
     replay_id: str = "",
+    criticality: dict[str, str] | None = None,
     max_record_bytes: int = MAX_RECORD_BYTES,
 ) -> list[bytes]:
     """The records of a round: one, or parts that each stay under ``max_record_bytes`` where series allow."""
@@ -55,7 +58,7 @@ def encoded_rounds(
         operations = [window for window in part if isinstance(window, OperationWindow)]
         hops = [window for window in part if isinstance(window, HopWindow)]
         record = ROUND_MARK + _encode(
-            Round(end_ns, arrival_ns, partition, partitions, is_last, operations, hops, replay_id)
+            Round(end_ns, arrival_ns, partition, partitions, is_last, operations, hops, replay_id, criticality or {})
         )
         if len(record) <= max_record_bytes or len(part) <= _MIN_SERIES_PER_PART:
             yield record
