@@ -6,12 +6,10 @@ CREATE TABLE IF NOT EXISTS replays (
     source text NOT NULL,
     from_time timestamptz,
     until_time timestamptz,
-    service text NOT NULL DEFAULT '',
-    speed double precision NOT NULL,
+    request text[] NOT NULL,
     state text NOT NULL CHECK (state IN ('running', 'interrupted', 'cancelled', 'draining', 'done', 'failed')),
     position bigint NOT NULL DEFAULT 0,
     produced jsonb NOT NULL DEFAULT '{}',
-    total_records bigint,
     records bigint NOT NULL DEFAULT 0,
     spans bigint NOT NULL DEFAULT 0,
     unreadable bigint NOT NULL DEFAULT 0,
@@ -31,12 +29,10 @@ COMMENT ON COLUMN replays.name IS 'What the person called it, or its id.';
 COMMENT ON COLUMN replays.source IS 'What was repeated: topic:NAME, otlp:FILE, jaeger:FILE, zipkin:FILE or history.';
 COMMENT ON COLUMN replays.from_time IS 'Start of the stretch, by arrival; null: from the beginning.';
 COMMENT ON COLUMN replays.until_time IS 'End of the stretch, exclusive; null: to what was there at its start.';
-COMMENT ON COLUMN replays.service IS 'Only traces in which this service takes part; empty: all.';
-COMMENT ON COLUMN replays.speed IS 'Event seconds a second; 0: as fast as it goes.';
+COMMENT ON COLUMN replays.request IS 'What its command line asked for, with times made absolute: a resumed replay asks for the same.';
 COMMENT ON COLUMN replays.state IS 'running, interrupted (may be resumed), cancelled, draining (all is sent, not all is stored), done, failed.';
 COMMENT ON COLUMN replays.position IS 'Records of the source that were sent and acknowledged: where a resumed replay starts.';
 COMMENT ON COLUMN replays.produced IS 'Per partition of the replay topic, the next offset at that position: what stands after it was sent since.';
-COMMENT ON COLUMN replays.total_records IS 'Records in the stretch, where the source can tell beforehand.';
 COMMENT ON COLUMN replays.records IS 'Records read so far.';
 COMMENT ON COLUMN replays.spans IS 'Spans sent so far.';
 COMMENT ON COLUMN replays.unreadable IS 'Records and spans that could not be read.';

@@ -1,4 +1,4 @@
-"""``python -m replay``: run, list, status, cancel, backtest."""
+"""``python -m replay``: run, resume, list, status, cancel, backtest."""
 
 import argparse
 import asyncio
@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.table import Table
 
@@ -22,10 +23,10 @@ from replay.journal import Journal, ReplayRow
 from replay.pacing import parsed_speed
 from replay.progress import shown
 from replay.records import spans_of
-from replay.run import Cancelled, Counts, Plan, Run, utc
+from replay.run import Cancelled, Counts, Plan, Run, utc, worker_environment
 from replay.scoring import Raised, read_labels, scored
 from replay.settings import ReplaySettings
-from replay.sources.chosen import chosen_source, chosen_stretch
+from replay.sources.chosen import chosen_source, chosen_stretch, fixed_request
 from replay.sources.source import Source
 from replay.stretch import Stretch
 from tracecore.errors import MalformedPayload, TracewatchError
@@ -42,7 +43,7 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         return asyncio.run(_interruptible(_Commands(console).run(arguments)))
-    except (TracewatchError, OSError) as error:
+    except (TracewatchError, KafkaError, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"replay: {error}", markup=False)
         return 1
 
@@ -67,6 +68,7 @@ class _Commands:
     async def run(self, arguments: argparse.Namespace) -> int:
         command = {
             "run": self._run,
+            "resume": self._resume,
             "list": self._list,
             "status": self._status,
             "cancel": self._cancel,
@@ -75,66 +77,68 @@ class _Commands:
         return await command(arguments)
 
     async def _run(self, arguments: argparse.Namespace) -> int:
-        speed = parsed_speed(arguments.speed)
-        if arguments.resume and not arguments.name:
-            raise ReplayError("--resume needs the --name of the replay: see python -m replay list")
+        parsed_speed(arguments.speed)  # a wrong one is told of before anything is read
+        stretch = chosen_stretch(arguments, time.time_ns())
+        source = chosen_source(arguments, stretch, self._kafka, self._database_url)
         if arguments.dry_run:
-            stretch = chosen_stretch(arguments, time.time_ns())
-            return await self._dry_run(chosen_source(arguments, stretch, self._kafka, self._database_url), stretch)
+            return await self._dry_run(source, stretch)
         async with Journal(self._database_url) as journal:
-            plan, stretch = await self._planned(journal, arguments, speed)
-            with shown(self._console, stretch, plan.source.total_records) as progress:
-                run = Run(self._kafka, self._settings, journal, plan, progress)
-                try:
-                    report = await run()
-                except Cancelled:
-                    await journal.set(plan.replay_id, state="cancelled")
-                    self._console.print(f"replay {plan.name} was cancelled; what it sent stays")
-                    return 1
-                except asyncio.CancelledError:
-                    await asyncio.shield(journal.set(plan.replay_id, state="interrupted"))
-                    self._console.print(
-                        f"interrupted; go on with: python -m replay run --resume --name {plan.name} ..."
-                    )
-                    raise
-                except TracewatchError as error:
-                    await journal.set(plan.replay_id, state="failed", failure=str(error))
-                    raise
+            request = await fixed_request(arguments, source, stretch)
+            replay_id = uuid.uuid4().hex[:12]
+            name = arguments.name or replay_id
+            await journal.begin(
+                replay_id, name=name, source=source.name, from_time=utc(stretch.from_ns),
+                until_time=utc(stretch.until_ns), request=request,
+            )  # fmt: skip
+            fixed = parser().parse_args(["run", *request])
+            return await self._carried_out(journal, fixed, replay_id, name, {})
+
+    async def _resume(self, arguments: argparse.Namespace) -> int:
+        async with Journal(self._database_url) as journal:
+            row = await journal.found(arguments.name)
+            if row.state in ("done", "cancelled"):
+                raise ReplayError(f"replay {row.name} is {row.state}: start a new one")
+            await journal.hold(row.replay_id)
+            fixed = parser().parse_args(["run", *row.request])
+            for option in ("speed", "spans_per_s", "workers"):
+                if getattr(arguments, option) is not None:
+                    setattr(fixed, option, getattr(arguments, option))
+            await journal.set(row.replay_id, state="running", cancel_requested=False)
+            so_far = {
+                "is_resumed": True,
+                "position": row.position,
+                "produced": {int(number): offset for number, offset in row.produced.items()},
+                "counted": Counts(row.records, row.spans, row.unreadable),
+            }
+            return await self._carried_out(journal, fixed, row.replay_id, row.name, so_far)
+
+    async def _carried_out(
+        self, journal: Journal, fixed: argparse.Namespace, replay_id: str, name: str, so_far: dict[str, Any]
+    ) -> int:
+        stretch = chosen_stretch(fixed, time.time_ns())
+        source = chosen_source(fixed, stretch, self._kafka, self._database_url)
+        speed = parsed_speed(fixed.speed)
+        plan = Plan(replay_id, name, source, fixed.service, speed, fixed.spans_per_s, fixed.workers, **so_far)
+        if not fixed.workers:
+            worker = worker_environment(self._kafka, replay_id)
+            self._console.print("start workers with: " + " ".join(f"{k}={v}" for k, v in worker.items()))
+        with shown(self._console, stretch, source.total_records) as progress:
+            try:
+                report = await Run(self._kafka, self._settings, journal, plan, progress)()
+            except Cancelled:
+                await journal.set(replay_id, state="cancelled")
+                self._console.print(f"replay {name} was cancelled; what it sent stays")
+                return 1
+            except asyncio.CancelledError:
+                await journal.set(replay_id, state="interrupted")
+                self._console.print(f"interrupted; go on with: python -m replay resume {name}")
+                raise
+            except (TracewatchError, KafkaError, OSError) as error:
+                await journal.set(replay_id, state="failed", failure=str(error))
+                raise
         for line in report.lines():
             self._console.print(line)
         return 0
-
-    async def _planned(self, journal: Journal, arguments: argparse.Namespace, speed: float) -> tuple[Plan, Stretch]:
-        if arguments.resume:
-            row = await journal.found(arguments.name)
-            if row.state == "done":
-                raise ReplayError(f"replay {row.name} is done already")
-            # The stretch of the first run, to the nanosecond that Postgres holds: each reading gives the same records.
-            stretch = Stretch(_ns(row.from_time), _ns(row.until_time))
-            source = chosen_source(arguments, stretch, self._kafka, self._database_url)
-            if source.name != row.source or arguments.service != row.service:
-                raise ReplayError(
-                    f"replay {row.name} reads {row.source}{f' for {row.service}' if row.service else ''}:"
-                    " resume it with the same source and service"
-                )
-            await journal.set(row.replay_id, state="running", cancel_requested=False)
-            plan = Plan(
-                row.replay_id, row.name, source, row.service, speed, arguments.spans_per_s, not arguments.no_worker,
-                True, row.position, {int(p): o for p, o in row.produced.items()},
-                Counts(row.records, row.spans, row.unreadable),
-            )  # fmt: skip
-            return plan, stretch
-        chosen = chosen_stretch(arguments, time.time_ns())
-        stretch = Stretch(_to_microsecond(chosen.from_ns), _to_microsecond(chosen.until_ns))
-        source = chosen_source(arguments, stretch, self._kafka, self._database_url)
-        replay_id = uuid.uuid4().hex[:12]
-        name = arguments.name or replay_id
-        await journal.begin(
-            replay_id, name=name, source=source.name, from_time=utc(stretch.from_ns),
-            until_time=utc(stretch.until_ns), service=arguments.service, speed=speed,
-        )  # fmt: skip
-        plan = Plan(replay_id, name, source, arguments.service, speed, arguments.spans_per_s, not arguments.no_worker)
-        return plan, stretch
 
     async def _dry_run(self, source: Source, stretch: Stretch) -> int:
         records = spans = unreadable = 0
@@ -190,9 +194,9 @@ class _Commands:
             row = await journal.found(arguments.name)
             if row.state in ("done", "cancelled"):
                 raise ReplayError(f"replay {row.name} is {row.state} already")
-            state = "cancelled" if row.state != "running" else row.state
-            await journal.set(row.replay_id, cancel_requested=True, state=state)
-        self._console.print(f"replay {row.name} is being cancelled; what it sent stays")
+            is_running = row.state in ("running", "draining")
+            await journal.set(row.replay_id, cancel_requested=True, **({} if is_running else {"state": "cancelled"}))
+        self._console.print(f"replay {row.name} is {'being ' if is_running else ''}cancelled; what it sent stays")
         return 0
 
     async def _backtest(self, arguments: argparse.Namespace) -> int:
@@ -266,14 +270,6 @@ def _time(time: object) -> str:
 
 def _count(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
-
-
-def _ns(time: object) -> int | None:
-    return None if time is None else round(time.timestamp() * 1e6) * 1000  # type: ignore[attr-defined]
-
-
-def _to_microsecond(time_ns: int | None) -> int | None:
-    return None if time_ns is None else time_ns // 1000 * 1000
 
 
 if __name__ == "__main__":

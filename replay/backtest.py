@@ -9,22 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from replay.completion import Completion
-from replay.pacing import Pace
+from replay.completion import Check, Completion
 from replay.progress import Shown
 from replay.publisher import ReplayPublisher
 from replay.records import replay_records, spans_of
+from replay.run import group_of, worker_environment
 from replay.settings import ReplaySettings
 from replay.sources.source import Source
-from replay.worker import StreamWorker
+from replay.topic_admin import create_missing_topics, delete_topics
+from replay.worker import stream_workers
 from tracecore.alert import Alert
 from tracecore.errors import MalformedPayload
 from tracecore.settings import KafkaSettings
 from tracecore.wire import decode_alert
 
 RULES_VARIABLE = "TRACEWATCH_STREAM_ALERT_RULES"
+
+#: The same for every back-test: it is in the labels of alerts, and two back-tests are compared by those.
+_REPLAY_ID = "backtest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +73,33 @@ async def backtest(
 
     Raises ``WorkerFailed`` with the worker's words if the rules are bad: line and reason.
     """
-    prefix = f"tracewatch-backtest.{name}."
+    prefix = f"{kafka.topic_prefix}backtest.{name}."
     own = kafka.model_copy(update={"topic_prefix": prefix, "otlp_topic": f"{prefix}otlp_spans"})
+    group = group_of(own, _REPLAY_ID)
     environment = {
         "TRACEWATCH_KAFKA_TOPIC_PREFIX": prefix,
         "TRACEWATCH_KAFKA_OTLP_TOPIC": own.otlp_topic,
-        "TRACEWATCH_STREAM_SOURCE_TOPIC": own.topics.replay,
-        "TRACEWATCH_STREAM_APP_ID": f"{prefix}stream",
+        **worker_environment(own, _REPLAY_ID),
         **({RULES_VARIABLE: str(rules)} if rules else {}),
     }
-    await _create_topics(own)
+    await create_missing_topics(own)
     try:
         async with (
-            StreamWorker(environment) as worker,
-            ReplayPublisher(own, own.topics.replay, name, settings.max_in_flight_bytes) as publisher,
+            stream_workers(1, environment, settings.worker_nice) as check,
+            ReplayPublisher(own, own.topics.replay, _REPLAY_ID, settings.max_in_flight_bytes) as publisher,
+            Completion(own, settings.drain_timeout_s) as completion,
         ):
-            last_ns = await _send_all(publisher, source, worker, shown)
-            ends = await publisher.end(last_ns)
-            completion = Completion(own, settings.drain_timeout_s, worker.check)
-            await completion.committed(f"{prefix}stream", own.topics.replay, ends)
-            findings = {
-                partition: end for partition, end in (await completion.ends(own.topics.findings)).items() if end
-            }
-            await completion.committed(f"{prefix}stream", own.topics.findings, findings)
-            return _episodes(await _alerts(own, await completion.ends(own.topics.alerts)))
+            last_ns = await _send_all(publisher, source, check, shown)
+            shown.phase("judging")
+            await completion.committed(group, own.topics.replay, await publisher.end(last_ns), check)
+            findings = {number: end for number, end in (await completion.ends(own.topics.findings)).items() if end}
+            await completion.committed(group, own.topics.findings, findings, check)
+            return episodes_of(await _alerts(own, await completion.ends(own.topics.alerts)))
     finally:
-        await _delete_topics(own, prefix)
+        await delete_topics(own, prefix)
 
 
-async def _send_all(publisher: ReplayPublisher, source: Source, worker: StreamWorker, shown: Shown) -> int:
-    pace = Pace()
+async def _send_all(publisher: ReplayPublisher, source: Source, check: Check, shown: Shown) -> int:
     arrival_ns = records = spans_sent = 0
     async for record in source.records():
         arrival_ns = record.arrival_ns
@@ -110,42 +110,13 @@ async def _send_all(publisher: ReplayPublisher, source: Source, worker: StreamWo
             continue
         for part in replay_records(record, spans, publisher.partitions):
             await publisher.send(part)
-            pace.sent(part.spans)
             spans_sent += part.spans
         if records % 200 == 0:
-            worker.check()
+            await check()
             shown.came_to(arrival_ns, records, spans_sent)
     await publisher.flush()
     shown.came_to(arrival_ns, records, spans_sent)
     return arrival_ns
-
-
-async def _create_topics(kafka: KafkaSettings) -> None:
-    admin = AIOKafkaAdminClient(**kafka.client_options())
-    await admin.start()
-    try:
-        await admin.create_topics(
-            [
-                NewTopic(
-                    spec.name,
-                    kafka.partitions if spec.partitioned else 1,
-                    kafka.replication_factor,
-                    topic_configs=dict(spec.config),
-                )
-                for spec in kafka.topics.specs()
-            ]
-        )
-    finally:
-        await admin.close()
-
-
-async def _delete_topics(kafka: KafkaSettings, prefix: str) -> None:
-    admin = AIOKafkaAdminClient(**kafka.client_options())
-    await admin.start()
-    try:
-        await admin.delete_topics([name for name in await admin.list_topics() if name.startswith(prefix)])
-    finally:
-        await admin.close()
 
 
 async def _alerts(kafka: KafkaSettings, ends: Mapping[int, int]) -> list[Alert]:
@@ -168,7 +139,7 @@ async def _alerts(kafka: KafkaSettings, ends: Mapping[int, int]) -> list[Alert]:
         await consumer.stop()
 
 
-def _episodes(events: list[Alert]) -> list[Episode]:
+def episodes_of(events: list[Alert]) -> list[Episode]:
     """Events to episodes, each as it fired and when it ended."""
     fired: dict[tuple[str, int], Alert] = {}
     ended: dict[tuple[str, int], int | None] = {}

@@ -19,16 +19,17 @@ def parser() -> argparse.ArgumentParser:
     )
     _source(run)
     run.add_argument("--service", default="", help="only traces in which this service takes part")
-    run.add_argument("--speed", default="max", help="max, or event seconds a second: 10x, 1x (default: max)")
+    run.add_argument("--speed", default="max", help="max, or as a multiple of real time: 10x, 1x (default: max)")
     run.add_argument("--spans-per-s", type=float, default=0.0, help="bound of the rate (default: none)")
+    run.add_argument("--workers", type=int, default=1, help="stream workers to start (default: 1); 0: you start them")
     run.add_argument("--name", help="to find, resume and cancel it by (default: its id)")
-    run.add_argument("--resume", action="store_true", help="go on with the interrupted replay of this --name")
     run.add_argument("--dry-run", action="store_true", help="read and count, send nothing")
-    run.add_argument(
-        "--no-worker",
-        action="store_true",
-        help="start no stream worker: one runs already with TRACEWATCH_STREAM_SOURCE_TOPIC set to the replay topic",
-    )
+
+    resume = commands.add_parser("resume", help="go on with a replay that was interrupted or failed")
+    resume.add_argument("name")
+    resume.add_argument("--speed", help="another speed than before")
+    resume.add_argument("--spans-per-s", type=float, help="another bound of the rate than before; 0: none")
+    resume.add_argument("--workers", type=int, help="another number of stream workers than before")
 
     commands.add_parser("list", help="every replay, newest first")
     status = commands.add_parser("status", help="how far a replay is")

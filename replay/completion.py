@@ -1,54 +1,65 @@
-"""A replay is done when all that it sent was assembled, judged and stored: committed offsets tell, nobody is asked."""
+"""A replay is done when all that it sent was assembled, judged and stored: offsets tell, nobody is asked."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from replay.errors import ReplayError
+from replay.topic_admin import partitions_of
 from tracecore.settings import KafkaSettings
 
 _POLL_S = 0.2
 _POLL_MS = 100
 
-Check = Callable[[], None]
+#: Called at every look; raises if there is no use in waiting.
+Check = Callable[[], Awaitable[None]]
 
 
 class Completion:
-    """Waits for consumers to pass offsets. ``check`` is called at every look and may raise."""
+    """Looks at offsets, and waits for consumers to pass them. Use as an async context manager."""
 
-    def __init__(self, kafka: KafkaSettings, timeout_s: float, check: Check) -> None:
+    def __init__(self, kafka: KafkaSettings, timeout_s: float) -> None:
         self._kafka = kafka
         self._timeout_s = timeout_s
-        self._check = check
 
-    async def committed(self, group: str, topic: str, wanted: Mapping[int, int]) -> None:
-        """Wait until ``group`` has committed the ``wanted`` offsets of ``topic``."""
-        admin = AIOKafkaAdminClient(**self._kafka.client_options())
-        await admin.start()
+    async def __aenter__(self) -> Self:
+        self._admin = AIOKafkaAdminClient(**self._kafka.client_options())
+        await self._admin.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._admin.close()
+
+    async def committed_offsets(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """What ``group`` has committed, by partition; -1 where it has nothing."""
         # Named one by one: some brokers cannot answer for all of a group's.
-        partitions = [TopicPartition(topic, partition) for partition in wanted]
-        try:
+        wanted = [TopicPartition(topic, number) for number in partitions]
+        offsets = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+        return {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == topic}
 
-            async def reached() -> dict[int, int]:
-                offsets = await admin.list_consumer_group_offsets(group, partitions)
-                return {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == topic}
+    async def committed(self, group: str, topic: str, wanted: Mapping[int, int], check: Check) -> None:
+        """Wait until ``group`` has committed the ``wanted`` offsets of ``topic``."""
+        reached = partial(self.committed_offsets, group, topic, list(wanted))
+        await self._wait(f"the stream worker of the replay ({group}) to pass {topic}", reached, wanted, check)
 
-            await self._wait(f"the stream worker of the replay ({group}) to assemble it", reached, wanted)
-        finally:
-            await admin.close()
-
-    async def stored(self, stored_offsets: Callable[[str], Awaitable[dict[int, int]]], topics: Iterable[str]) -> None:
+    async def stored(
+        self, stored_offsets: Callable[[str], Awaitable[dict[int, int]]], topics: Iterable[str], check: Check
+    ) -> None:
         """Wait until the sink has stored everything that stands in ``topics`` now."""
         for topic in topics:
             ends = {partition: end for partition, end in (await self.ends(topic)).items() if end}
-            await self._wait(f"the sink to store {topic}; does it run?", partial(stored_offsets, topic), ends)
+            await self._wait(f"the sink to store {topic}; does it run?", partial(stored_offsets, topic), ends, check)
 
     async def ends(self, topic: str) -> dict[int, int]:
         """Per partition, the offset behind the last record: as a fetch tells it, for some brokers answer
         ListOffsets wrongly."""
+        partitions = [TopicPartition(topic, number) for number in await partitions_of(self._kafka, topic)]
+        if not partitions:
+            return {}
         consumer = AIOKafkaConsumer(
             **self._kafka.client_options(),
             enable_auto_commit=False,
@@ -57,10 +68,6 @@ class Completion:
         )
         await consumer.start()
         try:
-            await consumer.topics()
-            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-            if not partitions:
-                return {}
             consumer.assign(partitions)
             for partition, end in (await consumer.end_offsets(partitions)).items():
                 consumer.seek(partition, end)
@@ -72,13 +79,13 @@ class Completion:
             await consumer.stop()
 
     async def _wait(
-        self, what: str, reached: Callable[[], Awaitable[dict[int, int]]], wanted: Mapping[int, int]
+        self, what: str, reached: Callable[[], Awaitable[dict[int, int]]], wanted: Mapping[int, int], check: Check
     ) -> None:
         clock = asyncio.get_running_loop().time
         last: dict[int, int] = {}
         moved_at = clock()
         while True:
-            self._check()
+            await check()
             now = await reached()
             missing = {partition: end for partition, end in wanted.items() if now.get(partition, 0) < end}
             if not missing:

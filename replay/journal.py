@@ -1,7 +1,7 @@
 """What is known of replays, in Postgres: their progress, and what the history held before them."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -11,31 +11,42 @@ from psycopg.rows import class_row
 
 from replay.errors import NoSuchReplay, ReplayError
 
-#: The stored analysis of a trace, hashed; without what tells by which road it came.
+#: The stored analysis of a trace and of each of its spans, hashed; without what tells by which road it came.
 _HASH = """
-    decode(md5(jsonb_build_array(span_count, error_count, start_ns, duration_ns, missing_parents, missing_root,
-        root_service, root_operation, services, critical_path, links, warnings)::text), 'hex')
+    decode(md5(jsonb_build_array(t.span_count, t.error_count, t.start_ns, t.duration_ns, t.missing_parents,
+        t.missing_root, t.root_service, t.root_operation, t.root_span_id, t.error_origin, t.services, t.critical_path,
+        t.links, t.warnings)::text
+        || (SELECT string_agg(md5(jsonb_build_array(s.span_id, s.tree_parent_id, s.depth, s.duration_ns,
+                s.self_time_ns, s.critical_path_ns, s.skew_ns, s.gap_ns, s.warnings)::text), '' ORDER BY s.span_id)
+            FROM service_traces s
+            WHERE s.trace_id = t.trace_id AND s.start_time BETWEEN t.spans_from AND t.spans_until)), 'hex')
 """
-_COLUMNS = """replay_id, name, source, from_time, until_time, service, speed, state, position, produced, total_records,
-    records, spans, unreadable, traces_new, traces_amended, traces_unchanged, alerts, failure, cancel_requested,
-    started_at, updated_at"""
+
+#: A replay that runs holds a lock that PostgreSQL lets go with its connection, however the replay ended.
+_LOCK_SPACE = 0x7265_706C  # "repl"
+_IS_HELD = f"""
+    EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND l.classid::bigint = {_LOCK_SPACE} AND l.objid::bigint = hashtext(replay_id)::bigint & 4294967295)
+"""
+_COLUMNS = f"""replay_id, name, source, from_time, until_time, request, position, produced, records, spans, unreadable,
+    traces_new, traces_amended, traces_unchanged, alerts, failure, cancel_requested, started_at, updated_at,
+    CASE WHEN state IN ('running', 'draining') AND NOT {_IS_HELD} THEN 'interrupted' ELSE state END AS state"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRow:
-    """A row of ``replays``; its columns are explained there."""
+    """A row of ``replays``; its columns are explained there. One that was killed shows as interrupted."""
 
     replay_id: str
     name: str
     source: str
     from_time: datetime | None
     until_time: datetime | None
-    service: str
-    speed: float
+    request: list[str]
     state: str
     position: int
     produced: dict[str, int]
-    total_records: int | None
     records: int
     spans: int
     unreadable: int
@@ -73,19 +84,48 @@ class Journal:
         source: str,
         from_time: datetime | None,
         until_time: datetime | None,
-        service: str,
-        speed: float,
+        request: Sequence[str],
     ) -> None:
-        """Note a new replay. Raises ``ReplayError`` if one of this name is there already."""
+        """Note a new replay, and hold it. Raises ``ReplayError`` if one of this name is there already."""
         async with self._connection.cursor() as cursor:
-            await cursor.execute("SELECT replay_id FROM replays WHERE name = %s", (name,))
-            if await cursor.fetchone():
-                raise ReplayError(f"there is a replay named {name!r} already: resume it, or choose another --name")
             await cursor.execute(
-                "INSERT INTO replays (replay_id, name, source, from_time, until_time, service, speed, state)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, 'running')",
-                (replay_id, name, source, from_time, until_time, service, speed),
+                "INSERT INTO replays (replay_id, name, source, from_time, until_time, request, state)"
+                " SELECT %(replay_id)s, %(name)s, %(source)s, %(from_time)s, %(until_time)s, %(request)s, 'running'"
+                " WHERE NOT EXISTS (SELECT FROM replays WHERE %(name)s IN (name, replay_id))",
+                {
+                    "replay_id": replay_id, "name": name, "source": source, "from_time": from_time,
+                    "until_time": until_time, "request": list(request),
+                },
+            )  # fmt: skip
+            if not cursor.rowcount:
+                raise ReplayError(f"there is a replay named {name!r} already: resume it, or choose another --name")
+        await self.hold(replay_id)
+
+    async def hold(self, replay_id: str) -> None:
+        """Take this replay for oneself, as long as the journal is open. Raises ``ReplayError`` if it runs elsewhere."""
+        async with self._connection.cursor() as cursor:
+            await cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (_LOCK_SPACE, replay_id))
+            row = await cursor.fetchone()
+        if row is None or not row[0]:
+            raise ReplayError("this replay runs already: see python -m replay status")
+
+    async def others_unfinished(self, replay_id: str) -> bool:
+        """True if another replay runs, or may be resumed."""
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(
+                "SELECT FROM replays WHERE replay_id <> %s AND state NOT IN ('done', 'cancelled') LIMIT 1", (replay_id,)
             )
+            return await cursor.fetchone() is not None
+
+    async def cancel_requested(self, replay_id: str) -> bool:
+        """True if somebody asked it to stop; also notes that it lives."""
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(
+                "UPDATE replays SET updated_at = clock_timestamp() WHERE replay_id = %s RETURNING cancel_requested",
+                (replay_id,),
+            )
+            row = await cursor.fetchone()
+            return bool(row and row[0])
 
     async def checkpoint(
         self, replay_id: str, *, position: int, produced: Mapping[int, int], records: int, spans: int, unreadable: int

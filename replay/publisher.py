@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from replay.errors import ReplayError
-from replay.records import POSITION_HEADER, ReplayRecord
+from replay.records import POSITION_HEADER, Place, ReplayRecord
 from tracecore.settings import KafkaSettings
 from tracecore.topics import MAX_RECORD_BYTES, REPLAY_END_HEADER, REPLAY_HEADER
 
@@ -32,6 +33,7 @@ class ReplayPublisher:
         self._last_arrival_ns: dict[int, int] = {}
         #: Per partition, the offset behind the last acknowledged record.
         self.next_offsets: dict[int, int] = {}
+        self.sent_bytes = 0
         self.partitions = 0
 
     async def __aenter__(self) -> "ReplayPublisher":
@@ -72,8 +74,8 @@ class ReplayPublisher:
         await self.flush()
         return dict(self.next_offsets)
 
-    async def last_sent(self, since: dict[int, int]) -> dict[int, int]:
-        """Per partition, the position of the last record of this replay that stands at or behind ``since``.
+    async def last_sent(self, since: Mapping[int, int]) -> dict[int, Place]:
+        """Per partition, the place of the last record of this replay that stands at or behind ``since``.
 
         What an interrupted run sent after its last checkpoint is found here, and not sent again.
         """
@@ -89,14 +91,14 @@ class ReplayPublisher:
             consumer.assign(partitions)
             for partition in partitions:
                 consumer.seek(partition, since.get(partition.partition, 0))
-            found: dict[int, int] = {}
+            found: dict[int, Place] = {}
             waiting = set(partitions)
             while waiting:
                 for partition, messages in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
                     for message in messages:
                         headers = dict(message.headers)
                         if headers.get(REPLAY_HEADER) == self._replay_id.encode() and POSITION_HEADER in headers:
-                            found[partition.partition] = int(headers[POSITION_HEADER])
+                            found[partition.partition] = Place.decoded(headers[POSITION_HEADER])
                             self._last_arrival_ns[partition.partition] = message.timestamp * _MILLISECOND_NS
                         self.next_offsets[partition.partition] = message.offset + 1
                 for partition in list(waiting):
@@ -110,6 +112,7 @@ class ReplayPublisher:
     async def _deliver(self, partition: int, arrival_ns: int, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         size = len(value)
         self._in_flight_bytes += size
+        self.sent_bytes += size
         delivery = await self._producer.send(
             self._topic, value, partition=partition, timestamp_ms=arrival_ns // _MILLISECOND_NS, headers=headers
         )

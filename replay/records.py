@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from tracecore.errors import MalformedPayload
 from tracecore.otlp import decode_spans, encode_spans
 from tracecore.otlp_json import otlp_of_json
 from tracecore.partition import partition_of
 from tracecore.span import Span
 from tracecore.topics import MAX_RECORD_BYTES, REPLAY_HEADER
 
-#: Number of the source record that a record of the replay topic was made of: a resumed replay goes on after the last.
+#: Which source record, and which part of it, a record of the replay topic was made of: a resumed replay goes on after
+#: the last.
 POSITION_HEADER = "tracewatch-replay-position"
 
 #: Records of several hundred spans keep Kafka's cost a span low, and stay well below the limit of a record.
@@ -25,19 +25,36 @@ class SourceRecord(NamedTuple):
     value: bytes
 
 
+class Place(NamedTuple):
+    """Where a record of the replay topic comes from: a source record and, of what it gives a partition, which part."""
+
+    position: int
+    part: int
+
+    def encoded(self) -> bytes:
+        """As a header."""
+        return f"{self.position}.{self.part}".encode()
+
+    @classmethod
+    def decoded(cls, header: bytes) -> "Place":
+        """From a header. Raises ``ValueError``."""
+        position, _, part = header.decode().partition(".")
+        return cls(int(position), int(part))
+
+
 class ReplayRecord(NamedTuple):
     """One record for the replay topic."""
 
     partition: int
     arrival_ns: int
     value: bytes
-    position: int
+    place: Place
     spans: int
     trace_ids: frozenset[bytes]
 
     def headers(self, replay_id: str) -> list[tuple[str, bytes]]:
         """Its Kafka headers."""
-        return [(REPLAY_HEADER, replay_id.encode()), (POSITION_HEADER, str(self.position).encode())]
+        return [(REPLAY_HEADER, replay_id.encode()), (POSITION_HEADER, self.place.encoded())]
 
 
 def spans_of(record: SourceRecord) -> tuple[list[Span], int]:
@@ -47,18 +64,6 @@ def spans_of(record: SourceRecord) -> tuple[list[Span], int]:
         value = otlp_of_json(value)
     spans, rejected = decode_spans(value)
     return spans, len(rejected)
-
-
-def traces_with(records: Iterator[SourceRecord], service: str) -> set[bytes]:
-    """Ids of the traces in which ``service`` takes part."""
-    found: set[bytes] = set()
-    for record in records:
-        try:
-            spans, _ = spans_of(record)
-        except MalformedPayload:
-            continue
-        found.update(span.trace_id for span in spans if span.service == service)
-    return found
 
 
 def replay_records(
@@ -82,12 +87,12 @@ def replay_records(
             partition,
             record.arrival_ns,
             encode_spans(chunk),
-            record.position,
+            Place(record.position, part),
             len(chunk),
             frozenset(span.trace_id for span in chunk),
         )
         for partition, group in sorted(groups.items())
-        for chunk in _chunks(group)
+        for part, chunk in enumerate(_chunks(group))
     ]
 
 

@@ -9,13 +9,16 @@ class ReplaySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TRACEWATCH_REPLAY_", frozen=True)
 
-    app_id: str = Field(
-        "tracewatch-stream-replay", min_length=1, description="Consumer group of the stream workers that serve replays."
-    )
     checkpoint_s: float = Field(1.0, ge=0.1, le=60, description="How often a replay's progress is stored.")
     drain_timeout_s: float = Field(
         300.0, ge=1, description="A replay fails if nothing more is assembled or stored for this long."
     )
     max_in_flight_bytes: int = Field(
         16_000_000, ge=1_000_000, description="Bytes sent to Kafka and not acknowledged yet, at most."
+    )
+    max_ahead_bytes: int = Field(
+        128_000_000, ge=1_000_000, description="Bytes sent and not assembled yet, at most: beyond, sending waits."
+    )
+    worker_nice: int = Field(
+        10, ge=0, le=19, description="How much the stream worker of a replay gives way to others on its machine."
     )

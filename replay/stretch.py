@@ -43,7 +43,7 @@ def parsed_time(text: str, now_ns: int) -> int:
         return now_ns - round(float(ago[1]) * _UNITS_S[ago[2]] * _SECOND_NS)
     if re.fullmatch(r"\d{9,10}(\.\d{1,9})?", text):
         seconds, _, fraction = text.partition(".")
-        return int(seconds) * _SECOND_NS + int(fraction.ljust(9, "0") or 0)
+        return int(seconds) * _SECOND_NS + int(fraction.ljust(9, "0"))
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -53,6 +53,11 @@ def parsed_time(text: str, now_ns: int) -> int:
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)
     return int(time.timestamp()) * _SECOND_NS + time.microsecond * 1000
+
+
+def unix_seconds(time_ns: int) -> str:
+    """What ``parsed_time`` reads back as the same time."""
+    return f"{time_ns // _SECOND_NS:09d}.{time_ns % _SECOND_NS:09d}"
 
 
 def _shown(time_ns: int) -> str:

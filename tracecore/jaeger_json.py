@@ -94,7 +94,7 @@ def otlp_of_jaeger_json(body: bytes) -> bytes:
                 by_process[span.process_id] = resource_spans
             try:
                 resource_spans.scope_spans[0].spans.append(_otlp_span(span))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise MalformedPayload(f"Jaeger trace {number}, span {span.span_id!r}: {error}") from None
     return request.SerializeToString()
 

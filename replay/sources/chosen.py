@@ -1,4 +1,4 @@
-"""The source that a command line names."""
+"""The source that a command line names, and the command line that names the same records for ever."""
 
 import argparse
 import re
@@ -8,8 +8,8 @@ from replay.sources.history import History
 from replay.sources.json_export import JsonExport
 from replay.sources.otlp_file import OtlpFile
 from replay.sources.source import Source
-from replay.sources.topic import TopicStretch
-from replay.stretch import Stretch, parsed_time
+from replay.sources.topic import Offsets, TopicStretch
+from replay.stretch import Stretch, parsed_time, unix_seconds
 from tracecore.settings import KafkaSettings
 
 
@@ -33,21 +33,43 @@ def chosen_source(arguments: argparse.Namespace, stretch: Stretch, kafka: KafkaS
         return JsonExport(arguments.zipkin, "zipkin", stretch)
     if arguments.history:
         return History(database_url, stretch)
-    topic = arguments.topic or kafka.topics.spans
-    return TopicStretch(kafka, topic, stretch, parsed_offsets(arguments.offsets))
+    return TopicStretch(kafka, arguments.topic or kafka.topics.spans, stretch, parsed_offsets(arguments.offsets))
 
 
-def parsed_offsets(texts: list[str] | None) -> dict[int, tuple[int, int | None]] | None:
+async def fixed_request(arguments: argparse.Namespace, source: Source, stretch: Stretch) -> list[str]:
+    """The options of a command line that reads the same records at any later time: times absolute, offsets fixed."""
+    request: list[str] = []
+    for flag, path in (("--otlp", arguments.otlp), ("--jaeger", arguments.jaeger), ("--zipkin", arguments.zipkin)):
+        if path:
+            request += [flag, str(path.resolve())]
+    if arguments.history:
+        request.append("--history")
+    if isinstance(source, TopicStretch):
+        request += ["--topic", source.topic]
+        for partition, (first, end) in sorted((await source.fixed_offsets()).items()):
+            request += ["--offsets", f"{partition}:{first}-{end}"]
+    for flag, time_ns in (("--from", stretch.from_ns), ("--to", stretch.until_ns)):
+        if time_ns is not None:
+            request += [flag, unix_seconds(time_ns)]
+    for flag, value in (("--service", arguments.service), ("--speed", arguments.speed)):
+        if value:
+            request += [flag, value]
+    if arguments.spans_per_s:
+        request += ["--spans-per-s", str(arguments.spans_per_s)]
+    return [*request, "--workers", str(arguments.workers)]
+
+
+def parsed_offsets(texts: list[str] | None) -> Offsets | None:
     """``["3:100-200", "4:0-"]`` to ranges by partition. Raises ``BadStretch``."""
     if not texts:
         return None
-    ranges: dict[int, tuple[int, int | None]] = {}
+    ranges: Offsets = {}
     for text in texts:
         found = re.fullmatch(r"(\d+):(\d+)-(\d*)", text)
         if found is None:
             raise BadStretch(f"{text!r} is no range of offsets: write 3:100-200, or 3:100- to the end")
         first, end = int(found[2]), int(found[3]) if found[3] else None
-        if end is not None and end <= first:
+        if end is not None and end < first:
             raise BadStretch(f"{text!r} ends before it begins")
         ranges[int(found[1])] = (first, end)
     return ranges

@@ -1,7 +1,8 @@
 """History itself as a source: rows of Postgres back to the spans that they were made of."""
 
-from collections.abc import AsyncIterator, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 
@@ -12,9 +13,9 @@ from tracecore.otlp import encode_spans, resource_of
 from tracecore.span import Scope, Span
 
 _TRACES = """
-    SELECT trace_id, first_arrival_ns, spans_from, spans_until FROM traces
-    WHERE first_arrival_ns >= %(from_ns)s AND first_arrival_ns < %(until_ns)s
-    ORDER BY first_arrival_ns, trace_id
+    SELECT trace_id, last_arrival_ns, spans_from, spans_until FROM traces
+    WHERE last_arrival_ns >= %(from_ns)s AND last_arrival_ns < %(until_ns)s
+    ORDER BY last_arrival_ns, trace_id
 """
 _SPANS = """
     SELECT s.trace_id, s.raw, r.raw, r.schema_url, c.raw, c.schema_url
@@ -26,7 +27,7 @@ _TRACES_A_QUERY = 500
 
 
 class History:
-    """Stored traces, by the arrival of their first span. Tail sampling has left out of it what it did not keep."""
+    """Stored traces, each at once, when its last span arrived. What tail sampling did not keep is not there."""
 
     def __init__(self, database_url: str, stretch: Stretch) -> None:
         self._database_url = database_url
@@ -46,40 +47,34 @@ class History:
         position = 0
         try:
             async with (
-                await psycopg.AsyncConnection.connect(self._database_url) as connection,
-                connection.cursor(name="replayed_traces") as traces,
+                await psycopg.AsyncConnection.connect(self._database_url, autocommit=True) as connection,
+                # Held: a slow replay must not keep a transaction open for hours.
+                connection.cursor(name="replayed_traces", withhold=True) as traces,
             ):
                 await traces.execute(_TRACES, self._range)
                 while rows := await traces.fetchmany(_TRACES_A_QUERY):
                     spans = await _spans_of(connection, rows)
-                    for trace_id, first_arrival_ns, *_ in rows:
-                        yield SourceRecord(position, first_arrival_ns, encode_spans(spans.get(trace_id, ())))
+                    for trace_id, last_arrival_ns, *_ in rows:
+                        yield SourceRecord(position, last_arrival_ns, encode_spans(spans.get(trace_id, ())))
                         position += 1
         except psycopg.Error as error:
             raise SourceUnreadable(f"history: {error}") from None
 
 
 async def _spans_of(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], traces: Iterable[tuple[object, ...]]
-) -> dict[object, list[Span]]:
-    rows = list(traces)
+    connection: psycopg.AsyncConnection[Any], traces: list[tuple[bytes, int, datetime, datetime]]
+) -> dict[bytes, list[Span]]:
     bounds = {
-        "trace_ids": [row[0] for row in rows],
-        "from_time": min((row[2] for row in rows), default=datetime.now(UTC)),  # type: ignore[type-var]
+        "trace_ids": [trace_id for trace_id, *_ in traces],
+        "from_time": min(spans_from for *_, spans_from, _ in traces),
         # To the microsecond, rounded down: what lies in that microsecond belongs to it.
-        "until_time": max(row[3] for row in rows) + timedelta(microseconds=1),  # type: ignore[type-var, operator]
+        "until_time": max(spans_until for *_, spans_until in traces) + timedelta(microseconds=1),
     }
-    found: dict[object, list[Span]] = {}
-    async with connection.cursor() as cursor:
+    found: dict[bytes, list[Span]] = {}
+    async with connection.cursor(binary=True) as cursor:
         await cursor.execute(_SPANS, bounds)
         async for trace_id, raw, resource, resource_schema, scope, scope_schema in cursor:
-            span = _packed(raw, resource, resource_schema, scope, scope_schema)
-            found.setdefault(trace_id, []).append(span)
+            who, library = resource_of(resource, resource_schema or ""), Scope(scope, scope_schema or "")
+            # Only these three are encoded; the other fields are read back from the bytes.
+            found.setdefault(trace_id, []).append(Span(b"", b"", b"", "", 0, 0, 0, 0, 0, who, library, raw))
     return found
-
-
-def _packed(raw: object, resource: object, resource_schema: object, scope: object, scope_schema: object) -> Span:
-    # Only these three are encoded; the other fields are read back from the bytes.
-    assert isinstance(raw, bytes) and isinstance(resource, bytes) and isinstance(scope, bytes)
-    who = resource_of(resource, str(resource_schema or ""))
-    return Span(b"", b"", b"", "", 0, 0, 0, 0, 0, who, Scope(scope, str(scope_schema or "")), raw)

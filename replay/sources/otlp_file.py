@@ -62,7 +62,8 @@ def opened(path: Path) -> BinaryIO:
     if start == _ZSTD:
         return cast(BinaryIO, io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file), 1 << 20))
     if start[:2] == _GZIP:
-        return cast(BinaryIO, gzip.open(file))
+        file.close()  # gzip would leave it open
+        return cast(BinaryIO, gzip.open(path))
     return file
 
 

@@ -1,13 +1,14 @@
 """A stretch of a topic: any retained topic whose records are OTLP.
 
 Times are checked as records are read, so a broker whose time index is wrong costs time and nothing else. Partitions are
-merged by (time, partition, offset): the same order each time.
+merged by (time, partition, offset): the same order each time, as long as the offsets are the same.
 """
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,6 +17,7 @@ from aiokafka.errors import KafkaError
 from replay.errors import SourceUnreadable
 from replay.records import SourceRecord
 from replay.stretch import Stretch
+from replay.topic_admin import partitions_of
 from tracecore.settings import KafkaSettings
 from tracecore.topics import HANDOVER_HEADER
 
@@ -26,13 +28,16 @@ _POLL_MS = 200
 #: Records of each partition that are read ahead; the rest of the topic waits in Kafka.
 _READ_AHEAD = 500
 _FIRST_ANSWER_S = 30.0
+_LOG_APPEND_TIME = 1
+
+#: By partition, the first offset and the one behind the last; None: to the end that the topic has then.
+Offsets = dict[int, tuple[int, int | None]]
 
 
 class TopicStretch:
-    """The records of a topic whose time lies in ``stretch``; its end must be set and not lie in the future.
+    """The records of a topic whose time lies in ``stretch``, and within ``offsets`` if they are given.
 
-    ``offsets`` narrows partitions down to ranges of offsets, the end exclusive; partitions that it does not name
-    are left out.
+    Partitions that ``offsets`` does not name are left out then.
     """
 
     def __init__(
@@ -40,10 +45,10 @@ class TopicStretch:
         kafka: KafkaSettings,
         topic: str,
         stretch: Stretch,
-        offsets: dict[int, tuple[int, int | None]] | None = None,
+        offsets: Offsets | None = None,
     ) -> None:
         self._kafka = kafka
-        self._topic = topic
+        self.topic = topic
         self._stretch = stretch
         self._offsets = offsets
         self.total_records: int | None = None
@@ -51,10 +56,36 @@ class TopicStretch:
     @property
     def name(self) -> str:
         """``topic:NAME``."""
-        return f"topic:{self._topic}"
+        return f"topic:{self.topic}"
+
+    async def fixed_offsets(self) -> Offsets:
+        """The offsets of the stretch as the topic stands now: with them, a later reading gives the same records."""
+        async with self._consumer() as consumer:
+            starts = await self._seek(consumer, await self._partitions())
+            deadline = asyncio.get_running_loop().time() + _FIRST_ANSWER_S
+            while unknown := [partition for partition in starts if consumer.highwater(partition) is None]:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise SourceUnreadable(f"{self.name}: no answer about partition {unknown[0].partition}")
+                await consumer.getmany(timeout_ms=_POLL_MS, max_records=1)
+            fixed: Offsets = {}
+            for partition, start in starts.items():
+                asked = self._offsets[partition.partition][1] if self._offsets is not None else None
+                end = consumer.highwater(partition) if asked is None else min(asked, consumer.highwater(partition))
+                fixed[partition.partition] = (start, max(start, end))
+            return fixed
 
     async def records(self) -> AsyncIterator[SourceRecord]:
         """Records by time; what a stopping stream worker left for its successor stands twice and is passed over."""
+        async with self._consumer() as consumer:
+            starts = await self._seek(consumer, await self._partitions())
+            position = 0
+            async for message in self._merged(consumer, list(starts)):
+                if not any(key == HANDOVER_HEADER for key, _ in message.headers):
+                    yield SourceRecord(position, message.timestamp * _MILLISECOND_NS, message.value or b"")
+                    position += 1
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             **self._kafka.client_options(),
             enable_auto_commit=False,
@@ -64,32 +95,26 @@ class TopicStretch:
         )
         try:
             await consumer.start()
-            partitions = await self._partitions(consumer)
-            await self._seek(consumer, partitions)
-            position = 0
-            async for message in self._merged(consumer, partitions):
-                if not any(key == HANDOVER_HEADER for key, _ in message.headers):
-                    yield SourceRecord(position, message.timestamp * _MILLISECOND_NS, message.value or b"")
-                    position += 1
+            yield consumer
         except (KafkaError, OSError) as error:
             raise SourceUnreadable(f"{self.name} at {self._kafka.bootstrap_servers}: {error!r}") from None
         finally:
             await consumer.stop()
 
-    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        # partitions_for_topic only knows topics that metadata was asked for.
-        topics = await consumer.topics()
-        if self._topic not in topics:
-            raise SourceUnreadable(f"there is no topic {self._topic} at {self._kafka.bootstrap_servers}")
-        numbers = sorted(consumer.partitions_for_topic(self._topic) or ())
+    async def _partitions(self) -> list[TopicPartition]:
+        numbers = await partitions_of(self._kafka, self.topic)
+        if not numbers:
+            raise SourceUnreadable(f"there is no topic {self.topic} at {self._kafka.bootstrap_servers}")
         if self._offsets is not None:
             unknown = sorted(set(self._offsets) - set(numbers))
             if unknown:
-                raise SourceUnreadable(f"{self._topic} has no partition {unknown[0]}; it has {len(numbers)}")
+                raise SourceUnreadable(f"{self.topic} has no partition {unknown[0]}; it has {len(numbers)}")
             numbers = sorted(self._offsets)
-        return [TopicPartition(self._topic, number) for number in numbers]
+        return [TopicPartition(self.topic, number) for number in numbers]
 
-    async def _seek(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+    async def _seek(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """Go to where the stretch begins, by the broker's word; returns the offsets."""
+        starts: dict[TopicPartition, int] = {}
         consumer.assign(partitions)
         beginnings = await consumer.beginning_offsets(partitions)
         by_time: dict[TopicPartition, Any] = {}
@@ -101,8 +126,16 @@ class TopicStretch:
             found = by_time.get(partition)
             start: int = max(found.offset if found else 0, beginnings[partition])
             if self._offsets is not None:
-                start = max(start, self._offsets[partition.partition][0])
+                first = self._offsets[partition.partition][0]
+                if first < beginnings[partition]:
+                    raise SourceUnreadable(
+                        f"{self.topic} has no offset {first} in partition {partition.partition} any more, it begins"
+                        f" at {beginnings[partition]}: start a new replay of what is left"
+                    )
+                start = max(start, first)
             consumer.seek(partition, start)
+            starts[partition] = start
+        return starts
 
     async def _merged(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> AsyncIterator[Any]:
         ahead: dict[TopicPartition, deque[Any]] = {partition: deque() for partition in partitions}
@@ -120,7 +153,9 @@ class TopicStretch:
                         unfinished.discard(partition)
                 for partition in list(unfinished):
                     highwater = consumer.highwater(partition)
-                    if highwater is not None and await consumer.position(partition) >= highwater:
+                    end = self._offsets[partition.partition][1] if self._offsets is not None else None
+                    last = highwater if end is None or highwater is None else min(end, highwater)
+                    if last is not None and await consumer.position(partition) >= last:
                         unfinished.discard(partition)
                     elif highwater is None and asyncio.get_running_loop().time() > deadline:
                         raise SourceUnreadable(f"{self.name}: no answer about partition {partition.partition}")
@@ -137,8 +172,10 @@ class TopicStretch:
         for message in messages:
             end = self._offsets[message.partition][1] if self._offsets is not None else None
             arrival_ns = message.timestamp * _MILLISECOND_NS
-            if self._stretch.is_past(arrival_ns) or (end is not None and message.offset >= end):
+            if end is not None and message.offset >= end:
                 return True
+            if self._stretch.is_past(arrival_ns) and message.timestamp_type == _LOG_APPEND_TIME:
+                return True  # times that producers set may go back: of those every record is looked at
             if self._stretch.holds(arrival_ns):
                 ahead.append(message)
         return False

@@ -1,0 +1,183 @@
+"""A deployment of the test's own: topics, database, live stream worker and sink; and replays, run as people do."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from tests import services
+from tests.conftest import environment_of
+from tests.services import ROOT, KafkaServer, PostgresServer
+from tests.sink.harness import CONTENT_TABLES, SinkProcess, eventually, query
+from tests.stream.worker import StreamWorker
+from tracecore.topics import Topics
+
+PARTITIONS = 2
+#: Columns that tell by which road and when a row came, not what it says.
+ROAD = {"traces": ("stored_at", "digest", "replay_id", "revision")}
+#: What the stream derives of spans. Alerts are not among it: those of a replay carry its id.
+DERIVED_TABLES = tuple(table for table in CONTENT_TABLES if table != "alerts")
+
+
+class Deployment:
+    """Servers are the session's; topics, groups and the database are this deployment's."""
+
+    def __init__(self, kafka: KafkaServer, database: str, logs: Path) -> None:
+        self.kafka = kafka
+        self.database = database
+        self.logs = logs
+        prefix = f"replay-{uuid4().hex[:8]}."
+        self.topics = Topics(prefix, f"{prefix}otlp_spans")
+        self.environment = {
+            **environment_of(kafka, self.topics),
+            "TRACEWATCH_DATABASE_URL": database,
+            "TRACEWATCH_KAFKA_PARTITIONS": str(PARTITIONS),
+            "TRACEWATCH_STREAM_COMMIT_INTERVAL_S": "0.3",
+            "TRACEWATCH_STREAM_SESSION_TIMEOUT_S": "3",
+            "TRACEWATCH_REPLAY_CHECKPOINT_S": "0.2",
+            "TRACEWATCH_REPLAY_DRAIN_TIMEOUT_S": "60",
+            "TRACEWATCH_REPLAY_WORKER_NICE": "0",
+        }
+
+    @contextmanager
+    def running(self) -> Iterator["Deployment"]:
+        """With a sink and a live stream worker."""
+        for spec in self.topics.specs():
+            partitions = PARTITIONS if spec.partitioned else 1
+            services.create_topic(self.kafka.bootstrap_servers, spec.name, partitions, dict(spec.config))
+        self.sink = SinkProcess(self.environment, self.logs / "sink.log")
+        with self.sink:
+            yield self
+
+    def live_worker(self) -> StreamWorker:
+        return StreamWorker(self.environment, self.logs / "stream.log")
+
+    def send(self, records: Iterable[tuple[int, bytes]], topic: str = "") -> None:
+        """Records to their partitions, in order; by default to the topic of spans."""
+
+        async def send() -> None:
+            producer = AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap_servers)
+            await producer.start()
+            try:
+                for partition, value in records:
+                    await producer.send_and_wait(topic or self.topics.spans, value, partition=partition)
+            finally:
+                await producer.stop()
+
+        in_a_loop_of_its_own(send())
+
+    def replay(self, *arguments: str, expect: int = 0) -> str:
+        """``python -m replay ARGUMENTS``; what it printed."""
+        done = services.run_room("replay", *arguments, environment=self.environment)
+        said = done.stdout + done.stderr
+        assert done.returncode == expect, f"exit code {done.returncode} of replay {' '.join(arguments)}:\n{said}"
+        return said
+
+    def start_replay(self, *arguments: str) -> subprocess.Popen[str]:
+        """As ``replay``, but returns at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "replay", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def derived(self) -> dict[str, list[str]]:
+        """Of every table that is derived from spans: what its rows say, in an order of their own."""
+        with psycopg.connect(self.database) as connection:
+            return {
+                table: [
+                    text
+                    for (text,) in connection.execute(
+                        f"SELECT (to_jsonb(t){''.join(f" - '{name}'" for name in ROAD.get(table, ()))})::text"
+                        f" FROM {table} t ORDER BY 1"
+                    )
+                ]
+                for table in DERIVED_TABLES
+            }
+
+    def forget_history(self) -> None:
+        """As after tables were dropped and made anew; where the sink stands is kept."""
+        # It knows which resources it has stored already.
+        self.sink.terminate()
+        with psycopg.connect(self.database) as connection:
+            connection.execute(f"TRUNCATE {', '.join((*CONTENT_TABLES, 'replays'))} CASCADE")
+        self.sink.start()
+
+    def count(self, statement: str, *parameters: object) -> int:
+        return int(str(query(self.database, statement, *parameters)[0][0]))
+
+    def await_traces(self, traces: int, timeout_s: float = 60) -> None:
+        eventually(lambda: self.count("SELECT count(*) FROM traces"), lambda count: count >= traces, timeout_s)
+
+    def records(self, topic: str, partitions: int = PARTITIONS) -> list[ConsumerRecord]:
+        """All that stands in a topic."""
+
+        async def read() -> list[ConsumerRecord]:
+            consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka.bootstrap_servers, auto_offset_reset="earliest")
+            await consumer.start()
+            try:
+                assigned = [TopicPartition(topic, number) for number in range(partitions)]
+                consumer.assign(assigned)
+                await consumer.seek_to_beginning(*assigned)
+                found: list[ConsumerRecord] = []
+                while True:
+                    for messages in (await consumer.getmany(timeout_ms=300)).values():
+                        found += messages
+                    marks = [(consumer.highwater(tp), await consumer.position(tp)) for tp in assigned]
+                    if all(end is not None and at >= end for end, at in marks):
+                        return found
+            finally:
+                await consumer.stop()
+
+        return in_a_loop_of_its_own(read())
+
+
+def ended(process: subprocess.Popen[str], by: signal.Signals | None = None) -> tuple[int, str]:
+    """The exit code of a replay, and what it printed; ``by``: send that signal first."""
+    if by is not None:
+        process.send_signal(by)
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+@contextmanager
+def deployment(kafka: KafkaServer, postgres: PostgresServer, template: str, logs: Path) -> Iterator[Deployment]:
+    """A running one, without a live worker."""
+    name = f"replay_{uuid4().hex[:8]}"
+    url = postgres.create_database(name, template=template)
+    try:
+        with Deployment(kafka, url, logs).running() as made:
+            yield made
+    finally:
+        postgres.drop_database(name)
+
+
+def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, tuple[list[str], list[str]]]:
+    """Of tables that differ: the first rows that only one of the two has."""
+    return {
+        table: (sorted(set(one[table]) - set(other[table]))[:2], sorted(set(other[table]) - set(one[table]))[:2])
+        for table in one
+        if one[table] != other[table]
+    }
+
+
+def in_a_loop_of_its_own(work):  # type: ignore[no-untyped-def]
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result(120)
+
+
+def lines_of(said: str) -> Sequence[str]:
+    return [line.strip() for line in said.splitlines()]
