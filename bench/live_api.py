@@ -242,9 +242,10 @@ async def bench_live_api(
 ) -> tuple[float, ...]:
     """p99 (ms), CPU a delivery (us) and kB a subscriber; and p99 with stuck subscribers beside."""
     topics, port, deliveries = Topics(), free_port(), Deliveries()
+    read = (topics.alerts, topics.traces, topics.windows, topics.silences)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(name, 1, 1) for name in (topics.alerts, topics.traces, topics.windows)])
+    await admin.create_topics([NewTopic(name, 1, 1) for name in read])
     await admin.close()
     environment = {
         **os.environ,
