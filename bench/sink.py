@@ -225,7 +225,7 @@ def time_queries(url: str, spans: int) -> None:
             took_ms.sort()
             print(
                 f"{name:44}{took_ms[int(len(took_ms) * 0.95) - 1]:>8.1f}{statistics.median(took_ms):>8.1f}"
-                f"{MAXIMUM_QUERY_MS:>8.0f}  {', '.join(sorted(scanned(plan)))}"
+                f"{MAXIMUM_QUERY_MS:>8.0f}  {', '.join(sorted(scanned(plan[0] if plan else None)))}"
             )
 
 

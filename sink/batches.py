@@ -15,9 +15,10 @@ from sink.rows import RowEncoder, TraceRows, digest_of
 from tracecore.alert import Alert
 from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
+from tracecore.health import Health
 from tracecore.topics import Topics
 from tracecore.window import Window
-from tracecore.wire import decode_alert, decode_trace, decode_window, joined
+from tracecore.wire import decode_alert, decode_health, decode_trace, decode_window, joined
 
 #: A revision whose parts are coming is awaited until this many batches' bytes are held.
 AWAITED_BATCHES = 8
@@ -25,6 +26,10 @@ AWAITED_BATCHES = 8
 RevisionKey = tuple[bytes, int, str]
 
 _msgpack = msgspec.msgpack.Encoder()
+
+
+#: What a record says.
+Content = ClosedTrace | Window | Alert | Health
 
 
 class Record(NamedTuple):
@@ -43,7 +48,7 @@ class Entry(NamedTuple):
     """A record and what it says; ``reason`` tells why it cannot be read, if so."""
 
     record: Record
-    content: ClosedTrace | Window | Alert | None
+    content: Content | None
     reason: str
     added_s: float
 
@@ -79,6 +84,7 @@ class Batch:
     refused: dict[bytes, dict[bytes, str]] = field(default_factory=dict)
     windows: list[tuple[Window, Record]] = field(default_factory=list)
     alerts: list[tuple[Alert, Record]] = field(default_factory=list)
+    health: list[tuple[Health, Record]] = field(default_factory=list)
     unreadable: list[tuple[Record, str]] = field(default_factory=list)
     row_count: int = 0
     oldest_timestamp_ms: int = 0
@@ -180,11 +186,13 @@ class Batcher:
         except MalformedPayload as error:
             return Entry(record, None, str(error), now_s)
 
-    def _content(self, record: Record) -> ClosedTrace | Window | Alert:
+    def _content(self, record: Record) -> Content:
         if record.topic == self._topics.traces:
             return decode_trace(record.value)
         if record.topic == self._topics.windows:
             return decode_window(record.value)
+        if record.topic == self._topics.health:
+            return decode_health(record.value)
         return decode_alert(record.value)
 
 
@@ -205,6 +213,8 @@ def batch_of(entries: list[Entry], encoder: RowEncoder) -> Batch:
             batch.records.setdefault(content.trace_id, []).append(record)
         elif isinstance(content, Alert):
             batch.alerts.append((content, record))
+        elif isinstance(content, Health):
+            batch.health.append((content, record))
         elif content is not None:
             batch.windows.append((content, record))
         else:

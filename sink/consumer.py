@@ -48,7 +48,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._kafka = kafka
         self._settings = settings
         self._topics = topics
-        self._names = (topics.traces, topics.windows, topics.alerts)
+        self._names = (topics.traces, topics.windows, topics.alerts, topics.health)
         self._store = store
         self._metrics = metrics
         self._encoder = RowEncoder()

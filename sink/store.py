@@ -15,6 +15,7 @@ from sink.alert_store import store_alerts
 from sink.batches import Batch
 from sink.contributions import Sums
 from sink.errors import Overtaken, SchemaMissing, StoreAway
+from sink.health_store import store_health
 from sink.letters import Letter, record_letter, span_letter
 from sink.postgres import connect, copy_rows, first_line
 from sink.prerequisites import Prerequisites
@@ -42,6 +43,7 @@ class Outcome:
     traces_unchanged: int = 0
     windows: int = 0
     alerts: int = 0
+    health: int = 0
     letters: list[Letter] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:
@@ -51,11 +53,12 @@ class Outcome:
 
 
 class _Unit(NamedTuple):
-    """The smallest thing that is stored or refused as a whole: a trace, or a window or alert by its place."""
+    """The smallest thing that is stored or refused as a whole: a trace, or a window, alert or health by its place."""
 
     trace_id: bytes = b""
     window: int = -1
     alert: int = -1
+    health: int = -1
 
 
 class Store:
@@ -181,6 +184,10 @@ class Store:
         if alerts:
             store_alerts(connection, alerts)
             outcome.alerts = len(alerts)
+        health = [batch.health[unit.health][0] for unit in units if unit.health >= 0]
+        if health:
+            store_health(connection, health)
+            outcome.health = len(health)
         store_sums(connection, sums)
         return outcome
 
@@ -199,6 +206,9 @@ class Store:
         if unit.alert >= 0:
             outcome.letters.append(record_letter(batch.alerts[unit.alert][1], reason))
             return
+        if unit.health >= 0:
+            outcome.letters.append(record_letter(batch.health[unit.health][1], reason))
+            return
         rows = batch.rows.get(unit.trace_id)
         known = batch.refused.setdefault(unit.trace_id, {})
         if rows is not None and not known:
@@ -215,6 +225,7 @@ def _units(batch: Batch) -> list[_Unit]:
         *(_Unit(trace_id=trace_id) for trace_id in batch.revisions),
         *(_Unit(window=place) for place in range(len(batch.windows))),
         *(_Unit(alert=place) for place in range(len(batch.alerts))),
+        *(_Unit(health=place) for place in range(len(batch.health))),
     ]
 
 

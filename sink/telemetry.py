@@ -29,6 +29,7 @@ class Metrics:
         self.traces = Counter("traces_total", "Traces by what became of them.", ["result"], **named)
         self.windows = Counter("windows_total", "Parts of windows that were new or changed.", **named)
         self.alerts = Counter("alerts_total", "Alert events written.", **named)
+        self.health = Counter("health_total", "Windows of health written.", **named)
         self.dead_letters = Counter("dead_letters_total", "Records and spans sent to the dead letters.", **named)
         self.batches = Counter("batches_total", "Batches committed.", **named)
         self.retries = Counter("retries_total", "Tries to store that failed and were repeated.", **named)
@@ -64,6 +65,7 @@ class Metrics:
         self.spans.inc(outcome.spans)
         self.windows.inc(outcome.windows)
         self.alerts.inc(outcome.alerts)
+        self.health.inc(outcome.health)
         self.dead_letters.inc(len(outcome.letters))
         for result in ("new", "amended", "unchanged"):
             self.traces.labels(result).inc(getattr(outcome, f"traces_{result}"))

@@ -37,6 +37,7 @@ CONTENT_TABLES = (
     "hop_minutes",
     "hop_hours",
     "alerts",
+    "service_health",
     "error_groups",
     "error_group_minutes",
 )

@@ -19,10 +19,11 @@ from tests.sink.harness import contents, query, stored_offsets
 from tracecore.alert import Alert, Evidence
 from tracecore.buckets import quantile
 from tracecore.closed_trace import ClosedTrace
+from tracecore.health import Health, HealthReason
 from tracecore.otlp import decode_spans
 from tracecore.topics import Topics
 from tracecore.window import WINDOW_NS, HopWindow, OperationWindow, Window
-from tracecore.wire import encode_alert, encode_trace, encode_window
+from tracecore.wire import encode_alert, encode_health, encode_trace, encode_window
 
 TOPICS = Topics()
 TRACES = (TOPICS.traces, 0)
@@ -315,6 +316,22 @@ def test_an_episode_of_an_alert_is_one_row(writer: Writer, database: str) -> Non
         ("resolved", "2026-11-22 12:00:01+00", True, "at 60", "7"),
         ("firing", "2026-11-22 12:00:01+00", False, "at 1", "7"),
         ("firing", "2026-11-22 12:01:40+00", False, "at 100", "7"),
+    ]
+
+
+def test_health_is_a_row_a_window_and_what_is_out_of_range_a_letter(writer: Writer, database: str) -> None:
+    said = [
+        Health("shop", NOON_NS, 70, (HealthReason("latency", 30, "p95 is twice the usual"),)),
+        Health("shop", NOON_NS + WINDOW_NS, 100, ()),
+        Health("shop", NOON_NS, 60, (HealthReason("errors", 40),)),
+        Health("shop", NOON_NS + 2 * WINDOW_NS, 101, ()),
+    ]
+    outcome = writer.write(Record(TOPICS.health, 0, i, 0, b"", encode_health(each)) for i, each in enumerate(said))
+    assert outcome.health == 3
+    assert [letter.value for letter in writer.letters] == [encode_health(said[3])]
+    assert query(database, "SELECT score, reasons FROM service_health ORDER BY start_time") == [
+        (60, [{"reason": "errors", "points": 40, "detail": ""}]),
+        (100, []),
     ]
 
 
