@@ -80,7 +80,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Text]], *, numeric: Se
 def pairs(rows: Iterable[tuple[Text, Text]]) -> str:
     """Names and values, a line each."""
     body = "".join(f'<tr><td class="k">{html_of(name)}</td><td>{html_of(value)}</td></tr>' for name, value in rows)
-    return f'<div class="scrolling"><table class="plain"><tbody>{body}</tbody></table></div>'
+    return f'<div class="scrolling"><table class="plain pairs"><tbody>{body}</tbody></table></div>'
 
 
 def toned(text: str, tone: Tone) -> Markup:

@@ -41,7 +41,7 @@ def metrics_of(url: str, token: str = "") -> RoomMetrics:
 def create_silence(url: str, token: str, silence: dict[str, Any]) -> str:
     """Ask live_api to silence; empty, or why it did not."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = Request(f"{url.rstrip('/')}/api/v2/silences", json.dumps(silence).encode(), headers, method="POST")
+    request = Request(f"{url.rstrip('/')}/api/v1/silences", json.dumps(silence).encode(), headers, method="POST")
     try:
         with urlopen(request, timeout=_TIMEOUT_S):
             return ""

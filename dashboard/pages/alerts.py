@@ -224,13 +224,9 @@ def _silence(view: View, episode: queries.Episode) -> None:
                 view.settings.live_api_url,
                 view.settings.live_api_token.get_secret_value(),
                 {
-                    "matchers": [
-                        {"name": name, "value": episode.labels[name], "isRegex": False, "isEqual": True}
-                        for name in matched
-                    ],
-                    "startsAt": now.isoformat(),
-                    "endsAt": (now + timedelta(hours=float(hours))).isoformat(),
-                    "createdBy": author,
+                    "matchers": [{"name": name, "value": episode.labels[name]} for name in matched],
+                    "ends_at": (now + timedelta(hours=float(hours))).isoformat(),
+                    "created_by": author,
                     "comment": comment,
                 },
             )

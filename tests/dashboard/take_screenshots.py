@@ -40,6 +40,8 @@ def main(url: str, trace_id: str) -> None:
         )
         for width, (low, high) in WIDTHS.items():
             for name, address in PAGES.items():
+                if (FOLDER / f"{name}-{width}.png").exists():
+                    continue  # delete those that are to be taken anew
                 context = browser.new_context(
                     viewport={"width": width, "height": low},
                     color_scheme="dark" if name in DARK else "light",
@@ -51,6 +53,10 @@ def main(url: str, trace_id: str) -> None:
                     page.locator(".failure").click()
                     person.wait_for_url("span=")
                     person.settle()
+                if name.startswith("service-flow"):
+                    page.locator(".node").first.wait_for()
+                if name == "traces":
+                    page.locator(".trace").first.wait_for()
                 if name in ("errors", "alerts"):
                     table = page.locator('[data-testid="stDataFrame"]').first
                     table.locator("canvas").first.wait_for()
@@ -67,7 +73,7 @@ def save(page: Page, path: Path, width: int, low: int, high: int) -> None:
     page.set_viewport_size({"width": width, "height": min(max(tall + 16, low), high)})
     page.wait_for_timeout(900)
     picture = Image.open(io.BytesIO(page.screenshot()))
-    picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

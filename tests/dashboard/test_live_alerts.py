@@ -1,10 +1,12 @@
 """A new alert appears by itself: from Kafka through the real live_api into a page that nobody reloads."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,6 +99,18 @@ def test_an_alert_appears_and_is_resolved_without_a_reload(
     assert time.monotonic() - published < 10
     assert "payment<b> takes 9 times as long as usual" in viewer.text()
     assert "1 firing" in viewer.text()
+    assert page.evaluate("window.sameDocument")
+    page.locator(".alert-row").first.click()
+    viewer.see("Labels and times")
+    page.get_by_text("Silence", exact=True).first.click()
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_label("Why").fill("<i>deploy</i>")
+    page.get_by_test_id("stFormSubmitButton").get_by_role("button").click()
+    viewer.see("Silenced for 2 h 0 min.")
+    with urllib.request.urlopen(f"{live_api}/api/v1/silences", timeout=10) as answer:
+        (silence,) = json.load(answer)["silences"]
+    assert {matcher["name"]: matcher["value"] for matcher in silence["matchers"]} == LABELS
+    page.evaluate("window.sameDocument = true")
     publish(kafka, topics.alerts, alert("resolved", began))
     viewer.see("Nothing fires.")
     assert page.evaluate("window.sameDocument")
