@@ -194,11 +194,10 @@ class SpanAgent:
         return out
 
     def _finished(self, source: Source, replay_id: str) -> list[Outgoing]:
-        """What the end of a replay closes; its state is forgotten."""
-        pipeline = source.pipelines.pop(replay_id, None)
-        if pipeline is None:
-            return []
+        """What the end of a replay closes; its state is forgotten. Detection waits for the end of every partition."""
+        pipeline = source.pipeline(replay_id)
         out = pipeline.finish()
+        del source.pipelines[replay_id]
         self._give_up(pipeline)
         return out
 
