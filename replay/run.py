@@ -147,7 +147,7 @@ class Run:
                 findings = {number: end for number, end in (await completion.ends(topics.findings)).items() if end}
                 await completion.committed(group, topics.findings, findings, check)
                 self._shown.phase("storing")
-                stored_topics = (topics.traces, topics.windows, topics.alerts)
+                stored_topics = (topics.traces, topics.windows, topics.alerts, topics.health)
                 await completion.stored(self._journal.stored_offsets, stored_topics, check)
         return ends
 

@@ -96,17 +96,14 @@ class Deployment:
 
     def derived(self) -> dict[str, list[str]]:
         """Of every table that is derived from spans: what its rows say, in an order of their own."""
+        found: dict[str, list[str]] = {}
         with psycopg.connect(self.database) as connection:
-            return {
-                table: [
-                    text
-                    for (text,) in connection.execute(
-                        f"SELECT (to_jsonb(t){''.join(f" - '{name}'" for name in ROAD.get(table, ()))})::text"
-                        f" FROM {table} t ORDER BY 1"
-                    )
+            for table in DERIVED_TABLES:
+                row = "to_jsonb(t)" + "".join(f" - '{column}'" for column in ROAD.get(table, ()))
+                found[table] = [
+                    text for (text,) in connection.execute(f"SELECT ({row})::text FROM {table} t ORDER BY 1")
                 ]
-                for table in DERIVED_TABLES
-            }
+        return found
 
     def forget_history(self) -> None:
         """As after tables were dropped and made anew; where the sink stands is kept."""

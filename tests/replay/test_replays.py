@@ -1,14 +1,20 @@
 """Replays as people run them: ``python -m replay`` on Kafka, a stream worker and a sink, all real."""
 
+import re
+import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.replay.deployment import Deployment, deployment, differences
+from replay.records import POSITION_HEADER
+from tests.replay.deployment import Deployment, deployment, differences, ended
 from tests.services import KafkaServer, PostgresServer
 from tests.sink.harness import eventually
 from tests.stream.workload import Load, load
+from tests.tracecore.test_jaeger_json import jaeger, one
 
 TRACES = 240
 Rows = dict[str, list[str]]
@@ -48,3 +54,61 @@ def test_a_backfill_gives_what_live_assembly_gave(made: Deployment, lived: Rows)
     again = made.replay("run")
     assert f"0 traces new, 0 amended, {TRACES} unchanged" in again
     assert not differences(made.derived(), lived)
+
+
+def test_a_replay_that_is_killed_and_resumed_sends_nothing_twice_and_gives_the_same(
+    made: Deployment, lived: Rows
+) -> None:
+    made.forget_history()
+    before = len(made.records(made.topics.replay))
+    killed = made.start_replay("run", "--name", "killed", "--spans-per-s", "200")
+    eventually(lambda: made.count("SELECT coalesce(max(spans), 0) FROM replays WHERE name = 'killed'"), bool, 90)
+    ended(killed, signal.SIGKILL)
+    assert "interrupted" in made.replay("status", "killed")
+
+    said = made.replay("resume", "killed", "--spans-per-s", "0")
+    assert f"{TRACES} traces new, 0 amended, 0 unchanged" in said, said
+    assert not differences(made.derived(), lived)
+    places = Counter(
+        (record.partition, place)
+        for record in made.records(made.topics.replay)[before:]
+        if (place := dict(record.headers).get(POSITION_HEADER))
+    )
+    assert places
+    assert max(places.values()) == 1
+    assert "is done: start a new one" in made.replay("resume", "killed", expect=1)
+
+
+def test_a_replay_is_paced_cancelled_and_told_of(made: Deployment, lived: Rows) -> None:
+    paced = made.start_replay("run", "--name", "paced", "--speed", "0.01x")
+    eventually(lambda: made.count("SELECT count(*) FROM replays WHERE name = 'paced' AND position > 0"), bool, 90)
+    assert "runs already" in made.replay("resume", "paced", expect=1)
+    assert "running" in made.replay("status", "paced")
+    assert "being cancelled" in made.replay("cancel", "paced")
+    code, said = ended(paced)
+    assert (code, "was cancelled" in said) == (1, True), said
+    assert "cancelled" in made.replay("list")
+    assert "is cancelled already" in made.replay("cancel", "paced", expect=1)
+    assert "there is a replay named 'paced' already" in made.replay("run", "--name", "paced", expect=1)
+    assert "there is no replay named 'nobody'" in made.replay("status", "nobody", expect=1)
+
+
+def test_the_history_itself_is_replayed_of_one_service_and_changes_nothing(made: Deployment, lived: Rows) -> None:
+    said = made.replay("run", "--history", "--service", "service-3")
+    assert f"0 traces new, 0 amended, {TRACES} unchanged" in said, said
+    kept = ("traces", "operation_windows", "hop_windows", "service_dependencies")
+    now = made.derived()
+    assert not differences({table: now[table] for table in kept}, {table: lived[table] for table in kept})
+    assert "0 records, 0 spans" in made.replay("run", "--dry-run", "--history", "--to", "2001-01-01")
+    assert f"{TRACES} traces" in made.replay("run", "--dry-run", "--offsets", "0:0-", "--offsets", "1:0-")
+
+
+def test_what_jaeger_and_zipkin_exported_appears_as_traces(made: Deployment, shared_data: Path, tmp_path: Path) -> None:
+    for path in sorted((shared_data / "fixtures" / "zipkin").glob("messaging*.json")):
+        said = made.replay("run", "--zipkin", str(path))
+        assert re.search(r" [1-9]\d* traces new", said), said
+    exported = tmp_path / "jaeger.json"
+    exported.write_bytes(jaeger(one()))
+    assert " 1 traces new" in made.replay("run", "--jaeger", str(exported))
+    assert made.count("SELECT count(*) FROM service_traces WHERE service = 'shop' AND operation = 'GET /'") == 1
+    assert "not Jaeger's JSON" in made.replay("run", "--jaeger", __file__, expect=1)
