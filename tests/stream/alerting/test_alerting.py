@@ -94,3 +94,58 @@ def test_same_findings_give_the_same_events() -> None:
 
     assert events() == events()
     assert len(events()) == 3
+
+
+LEARNING = replace(RULE, learns=True)
+
+
+def test_error_that_trickles_is_no_news_the_next_time_but_a_burst_of_it_is() -> None:
+    alerting = Alerting([LEARNING])
+    (first,) = alerting.on_finding(finding(600), 0)
+    assert first.annotations["new"]
+    for minute in range(20, 120, 10):
+        alerting.on_tick((minute - 1) * 60 * SECOND_NS, 0)
+        assert alerting.on_finding(finding(minute * 60), 0) == []
+    alerting.on_tick(130 * 60 * SECOND_NS, 0)
+    burst = [alerting.on_finding(finding(7900 + second), 0) for second in range(6)]
+    assert sum(map(len, burst)) == 1
+
+
+def test_flapping_alert_waits_longer_for_quiet_each_time() -> None:
+    alerting = Alerting([RULE])
+    quiet_s = []
+    at_s = 0.0
+    for _ in range(4):
+        alerting.on_finding(finding(at_s), 0)
+        end_s = at_s
+        while not alerting.on_tick(int(end_s * SECOND_NS), 0):
+            end_s += 10
+        quiet_s.append(end_s - at_s)
+        at_s = end_s + 10
+    assert quiet_s == [60, 120, 240, 240]
+
+
+def test_callers_alert_ends_as_soon_as_the_callee_explains_it() -> None:
+    alerting = Alerting([RULE])
+    (caller,) = alerting.on_finding(finding(1, "checkout"), 0)
+    events = alerting.on_finding(finding(2, "payment", impacted=("checkout",)), 0)
+    assert [(event.status, event.service) for event in events] == [("firing", "payment"), ("resolved", "checkout")]
+    assert events[1].event_id == caller.event_id.replace("firing", "resolved")
+    assert events[1].annotations["inhibited_by"] == "payment"
+
+
+def test_service_that_suffers_is_held_down_while_its_cause_fires_and_speaks_when_it_fails_by_itself() -> None:
+    alerting = Alerting([RULE])
+    alerting.on_finding(finding(2, "payment", impacted=("checkout",)), 0)
+    assert alerting.on_finding(finding(3, "checkout"), 0) == []
+    alerting.on_finding(finding(3.5, "payment", impacted=("checkout",)), 0)
+    assert alerting.on_tick(20 * SECOND_NS, 0) == []
+    assert alerting.on_finding(finding(21, "checkout"), 0) == []
+    assert [event.service for event in alerting.on_tick(32 * SECOND_NS, 0)] == ["checkout"], "nothing explained it"
+
+
+def test_rule_that_is_gone_ends_what_it_began() -> None:
+    alerting = Alerting([RULE])
+    alerting.on_finding(finding(1), 0)
+    alerting.use([])
+    assert [alert.status for alert in alerting.on_tick(2 * SECOND_NS, 0)] == ["resolved"]
