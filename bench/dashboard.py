@@ -78,7 +78,7 @@ def seed(url: str, wanted: int, hours: float) -> int:
     """A shop's history, its traces copied within the database with new ids and times until there are enough spans."""
     now = time.time_ns() - 60 * SECOND
     start = now - int(hours * 3600) * SECOND
-    base = Shop().trade(start, now, 6000, fault_from=now - 1800 * SECOND)
+    base = Shop().trade(start, now, 2000, fault_from=now - 1800 * SECOND)
     base.alarm(now - 1700 * SECOND)
     base.write(url)
     made = sum(len(spans) for _, spans in base.traces)
@@ -86,7 +86,7 @@ def seed(url: str, wanted: int, hours: float) -> int:
     with psycopg.connect(url, autocommit=True) as connection:
         for number in range(1, copies + 1):
             mask = random.Random(number).randbytes(16)
-            shift_ns = int(hours * 3600 * SECOND / 6000 * number / (copies + 1))
+            shift_ns = int(hours * 3600 * SECOND / 2000 * number / (copies + 1))
             for table, times in TIMES.items():
                 columns = [row[0] for row in connection.execute(COLUMNS, (table,))]
                 changed = {name: f"{name} + interval '{shift_ns // 1000} microseconds'" for name in times}

@@ -1,6 +1,7 @@
 """The HTTP server: Streamlit as an ASGI application, in its own look, beside a health check."""
 
 import logging
+import socket
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -19,6 +20,8 @@ from dashboard.figures.charts import figure
 from dashboard.figures.palette import DARK, LIGHT, Palette
 from dashboard.settings import DashboardSettings
 
+logger = logging.getLogger(__name__)
+
 #: Open pages hold WebSockets; they are not waited for longer than this at the end.
 _GOODBYE_S: Final = 2
 
@@ -26,7 +29,13 @@ _GOODBYE_S: Final = 2
 def serve(settings: DashboardSettings, script: Path) -> int:
     """Serve ``script`` until a signal ends it. Returns the process's exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name, value in _options(settings).items():
+    try:
+        listener = socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        logger.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)
+        return 1
+    port = listener.getsockname()[1]
+    for name, value in _options(settings.host, port).items():
         config.set_option(name, value)
     # Else Streamlit takes our room "pages" for its own kind of pages until st.navigation has run once: the first
     # person to open a link to a page would get its file, run as a script, and see nothing.
@@ -36,15 +45,13 @@ def serve(settings: DashboardSettings, script: Path) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             application,
-            host=settings.host,
-            port=settings.port,
             log_level="warning",
             timeout_graceful_shutdown=_GOODBYE_S,
             lifespan="on",
         )
     )
-    logging.getLogger(__name__).info("the dashboard listens on http://%s:%d", settings.host, settings.port)
-    server.run()
+    logger.info("the dashboard listens on http://%s:%d", settings.host, port)
+    server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
@@ -60,11 +67,11 @@ async def _healthz(request: Request) -> PlainTextResponse:
     return PlainTextResponse("ok\n")
 
 
-def _options(settings: DashboardSettings) -> dict[str, Any]:
+def _options(host: str, port: int) -> dict[str, Any]:
     return {
         "server.headless": True,
-        "server.port": settings.port,
-        "server.address": settings.host,
+        "server.port": port,
+        "server.address": host,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
         "browser.gatherUsageStats": False,
