@@ -8,6 +8,7 @@ Source: RFC 6455, section 5.2.
 """
 
 import asyncio
+import socket
 from asyncio.transports import BaseTransport
 from collections.abc import MutableMapping
 from typing import Any, Protocol
@@ -55,6 +56,8 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=_max_buffer_bytes, low=_max_buffer_bytes // 4)
+        # The kernel would let a send buffer grow to megabytes, for each subscriber that does not read.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _max_buffer_bytes)
 
     def pause_writing(self) -> None:
         self.full = True
