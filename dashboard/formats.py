@@ -114,20 +114,8 @@ def ago_text(age_ns: int) -> str:
 def plain(text: str, max_length: int = 120) -> str:
     """A name from a span, made harmless for HTML and for a chart's pseudo-HTML, and of bounded length.
 
-    Braces are doubled out of Plotly's reach: it fills ``%{...}`` in hover templates.
+    Braces become entities too: Plotly fills ``%{...}`` in hover templates.
     """
     short = text if len(text) <= max_length else text[: max_length - 1] + "…"
     visible = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in short)
     return escape(visible).replace("{", "&#123;").replace("}", "&#125;")
-
-
-def unformatted(text: str, max_length: int = 120) -> str:
-    """A name from a span as Markdown that shows it letter by letter: each character that Markdown reads is escaped."""
-    short = text if len(text) <= max_length else text[: max_length - 1] + "…"
-    return "".join(_MARKDOWN.get(character, character) for character in short.replace("\n", " "))
-
-
-_MARKDOWN: Final = {character: "\\" + character for character in "\\`*_{}[]()#+-.!|~>$:"} | {
-    "<": "&lt;",
-    "&": "&amp;",
-}

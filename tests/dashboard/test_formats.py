@@ -10,7 +10,6 @@ from dashboard.formats import (
     percent_text,
     plain,
     rate_text,
-    unformatted,
 )
 
 
@@ -68,6 +67,3 @@ def test_a_hostile_name_is_shown_letter_by_letter() -> None:
     assert "<" not in shown
     assert "{" not in shown
     assert "\x1b" not in shown
-    assert unformatted(
-        "**bold** [link](http://x)\n# title"
-    ) == r"\*\*bold\*\* \[link\]\(http\:\/\/x\) \# title".replace(r"\/", "/")
