@@ -1,6 +1,7 @@
 """A deployment of the test's own: topics, database, live stream worker and sink; and replays, run as people do."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -23,8 +24,15 @@ from tests.stream.worker import StreamWorker
 from tracecore.topics import Topics
 
 PARTITIONS = 2
-#: Columns that tell by which road and when a row came, not what it says.
-ROAD = {"traces": ("stored_at", "digest", "replay_id", "revision")}
+#: Columns that tell by which road and when a row came, not what it says; and, where all traces of a window are equally
+#: slow, which of them was first.
+ROAD = {
+    "traces": ("stored_at", "digest", "replay_id", "revision"),
+    **dict.fromkeys(
+        [f"{kind}_{length}" for kind in ("operation", "hop") for length in ("windows", "minutes", "hours")],
+        ("slowest_trace_id",),
+    ),
+}
 #: What the stream derives of spans. Alerts are not among it: those of a replay carry its id.
 DERIVED_TABLES = tuple(table for table in CONTENT_TABLES if table != "alerts")
 
@@ -162,13 +170,21 @@ def deployment(kafka: KafkaServer, postgres: PostgresServer, template: str, logs
         postgres.drop_database(name)
 
 
-def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, tuple[list[str], list[str]]]:
-    """Of tables that differ: the first rows that only one of the two has."""
-    return {
-        table: (sorted(set(one[table]) - set(other[table]))[:2], sorted(set(other[table]) - set(one[table]))[:2])
-        for table in one
-        if one[table] != other[table]
-    }
+def differences(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Of tables that differ, the columns that do; the column "rows" if one has more."""
+    found: dict[str, list[str]] = {}
+    for table in one:
+        if one[table] != other[table]:
+            rows, others = ([json.loads(row) for row in each[table]] for each in (one, other))
+            names = sorted(rows[0] if rows else [])
+            found[table] = (
+                ["rows"] if len(rows) != len(others) else [n for n in names if _column(rows, n) != _column(others, n)]
+            )
+    return found
+
+
+def _column(rows: list[dict[str, object]], name: str) -> list[str]:
+    return sorted(json.dumps(row[name]) for row in rows)
 
 
 def in_a_loop_of_its_own(work):  # type: ignore[no-untyped-def]
