@@ -78,7 +78,7 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
             cuts = quantiles(delays, n=100)
             print(f"trace ready       {cuts[49]:6.2f} s after its root's end (median), bound 2.5")
             print(
-                f"                  {cuts[98]:6.2f} s (99 %), bound 4; {len(delays)} traces, {load_per_s:,.0f} spans/s"
+                f"                  {cuts[98]:6.2f} s (99 %), bound 4; {load_per_s:,.0f} spans/s"
             )
         finally:
             worker.stop(grace_s=20)

@@ -1,5 +1,6 @@
 """What the stream published, gathered while it publishes."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ class Published:
         await consumer.start()
         return cls(consumer, topics)
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.consumer.stop()
+
     async def more(self, timeout_ms: int = 200) -> int:
         """Take what is there; returns how many records."""
         count = 0
@@ -51,8 +58,6 @@ class Published:
 
     async def until(self, condition: Callable[["Published"], bool], timeout_s: float, what: str) -> None:
         """Poll until ``condition``; fails with ``what``."""
-        import asyncio
-
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while not condition(self):

@@ -69,18 +69,19 @@ async def test_a_recording_pushed_through_kafka_at_full_speed_loses_no_span(
     shared_data: Path, kafka: KafkaServer, make_topics: MakeTopic, kafka_environment: dict[str, str], tmp_path: Path
 ) -> None:
     topics = make_topics(partitions=PARTITIONS)  # type: ignore[call-arg]
-    published = await Published.of(kafka.bootstrap_servers, topics)
-    delivered: set[tuple[bytes, bytes]] = set()
-    with StreamWorker(kafka_environment, tmp_path / "stream.log", idle_s="5"):
-        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, max_request_size=8_000_000) as producer:
-            for _, value in islice(deliveries(shared_data, "ob22"), 300):
-                await producer.send(topics.otlp_spans, value)
-                delivered.update((span.trace_id, span.raw) for span in decode_spans(value)[0])
-        await published.until(
-            lambda p: sum(trace.span_count for trace in p.best().values()) >= len(delivered), 60, "every span"
-        )
-        await published.until_quiet()
-    await published.consumer.stop()
-    found = Counter((trace.trace_id, span.raw) for trace in published.best().values() for span in trace.spans)
-    assert found.keys() == delivered
-    assert set(found.values()) == {1}
+    async with await Published.of(kafka.bootstrap_servers, topics) as published:
+        delivered: set[tuple[bytes, bytes]] = set()
+        with StreamWorker(kafka_environment, tmp_path / "stream.log", idle_s="5"):
+            async with AIOKafkaProducer(
+                bootstrap_servers=kafka.bootstrap_servers, max_request_size=8_000_000
+            ) as producer:
+                for _, value in islice(deliveries(shared_data, "ob22"), 300):
+                    await producer.send(topics.otlp_spans, value)
+                    delivered.update((span.trace_id, span.raw) for span in decode_spans(value)[0])
+            await published.until(
+                lambda p: sum(trace.span_count for trace in p.best().values()) >= len(delivered), 60, "every span"
+            )
+            await published.until_quiet()
+        found = Counter((trace.trace_id, span.raw) for trace in published.best().values() for span in trace.spans)
+        assert found.keys() == delivered
+        assert set(found.values()) == {1}
