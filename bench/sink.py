@@ -221,7 +221,7 @@ def time_queries(url: str, spans: int) -> None:
                 start = time.perf_counter()
                 connection.execute(statement, values).fetchall()  # type: ignore[arg-type]
                 took_ms.append((time.perf_counter() - start) * 1000)
-            plan = connection.execute("EXPLAIN (FORMAT JSON) " + statement, parameters()).fetchone()  # type: ignore[arg-type]
+            plan = connection.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + statement, parameters()).fetchone()  # type: ignore[arg-type]
             took_ms.sort()
             print(
                 f"{name:44}{took_ms[int(len(took_ms) * 0.95) - 1]:>8.1f}{statistics.median(took_ms):>8.1f}"
@@ -266,21 +266,25 @@ def queries(pick: random.Random, trace_ids: Sequence[bytes]) -> Iterator[tuple[s
     )
     yield (
         "p95 per operation over a day",
-        "SELECT service, operation, kind, sum(count) / 1000, histogram_quantile(array_agg(bucket ORDER BY bucket),"
-        " array_agg(count ORDER BY bucket), 0.95) FROM (SELECT service, operation, kind, bucket, sum(count)::bigint"
-        " AS count FROM operation_hours, unnest(duration_buckets, duration_counts) AS h (bucket, count)"
-        " WHERE start_time >= %(start)s AND start_time < %(until)s GROUP BY 1, 2, 3, 4) AS merged GROUP BY 1, 2, 3",
+        # Series by number while buckets are added up: hashing three names for each bucket would take a third longer.
+        "WITH hours AS MATERIALIZED (SELECT dense_rank() OVER (ORDER BY service, operation, kind)::int AS series,"
+        " service, operation, kind, duration_buckets, duration_counts FROM operation_hours"
+        " WHERE start_time >= %(start)s AND start_time < %(until)s), merged AS (SELECT series, bucket,"
+        " sum(count)::bigint AS count FROM hours, unnest(duration_buckets, duration_counts) AS h (bucket, count)"
+        " GROUP BY series, bucket), quantiles AS (SELECT series, sum(count) / 1000 AS spans,"
+        " histogram_quantile(array_agg(bucket), array_agg(count), 0.95) AS p95 FROM merged GROUP BY series)"
+        " SELECT DISTINCT service, operation, kind, spans, p95 FROM quantiles JOIN hours USING (series)",
         lambda: {"start": midnight, "until": midnight + timedelta(days=1)},
     )
 
 
 def scanned(plan: Any) -> set[str]:
-    """Relations that a plan reads, a sequential scan marked."""
+    """Relations that were read, a sequential scan marked; what the planner or the executor left out is not among them."""
     found: set[str] = set()
 
     def walk(node: Any) -> None:
         if isinstance(node, dict):
-            if "Relation Name" in node:
+            if "Relation Name" in node and node["Actual Loops"]:
                 found.add(node["Relation Name"] + (" (seq)" if node.get("Node Type") == "Seq Scan" else ""))
             for value in node.values():
                 walk(value)
