@@ -279,7 +279,7 @@ def queries(pick: random.Random, trace_ids: Sequence[bytes]) -> Iterator[tuple[s
 
 
 def scanned(plan: Any) -> set[str]:
-    """Relations that were read, a sequential scan marked; what the planner or the executor left out is not among them."""
+    """Relations that were read, a sequential scan marked; without those that planner or executor left out."""
     found: set[str] = set()
 
     def walk(node: Any) -> None:
