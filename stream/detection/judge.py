@@ -16,7 +16,7 @@ from stream.detection.round_merger import WholeWindow
 from tracecore.finding import Finding
 
 #: A name is said again within this time, or the first time did not count.
-AGAIN_WITHIN_NS = 30 * 1_000_000_000
+AGAIN_WITHIN_NS = 60 * 1_000_000_000
 
 
 @dataclass(slots=True)
