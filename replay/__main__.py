@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka.errors import KafkaError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -34,12 +35,14 @@ from tracecore.settings import DatabaseSettings, KafkaSettings, read
 
 #: Exit code of a command that Ctrl-C ended, as shells have it.
 INTERRUPTED = 130
+_PIPE_WIDTH = 160
 
 
 def main() -> int:
     """Returns the exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    console = Console(highlight=False, soft_wrap=True)
+    # A pipe has no width of its own: tables keep theirs.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     arguments = parser().parse_args()
     try:
         return asyncio.run(_interruptible(_Commands(console).run(arguments)))
@@ -171,14 +174,13 @@ class _Commands:
         if not rows:
             self._console.print("no replay yet: python -m replay run --help")
             return 0
-        table = Table(
-            "name", "state", "source", "from", "to", "records", "spans", "new", "amended", "unchanged", "alerts"
-        )
+        table = Table("name", "state", "source", "from", "spans", "new", "amended", "same", "alerts", box=SIMPLE_HEAD)
+        for column in table.columns[4:]:
+            column.justify = "right"
         for row in rows:
-            table.add_row(
-                row.name, row.state, row.source, _time(row.from_time), _time(row.until_time), f"{row.records:,}",
-                f"{row.spans:,}", *map(_count, (row.traces_new, row.traces_amended, row.traces_unchanged, row.alerts)),
-            )  # fmt: skip
+            counts = map(_count, (row.traces_new, row.traces_amended, row.traces_unchanged, row.alerts))
+            begins = _time(row.from_time) or "the beginning"
+            table.add_row(row.name, row.state, row.source, begins, f"{row.spans:,}", *counts)
         self._console.print(table)
         return 0
 

@@ -33,8 +33,8 @@ ROAD = {
         ("slowest_trace_id",),
     ),
 }
-#: What the stream derives of spans. Alerts are not among it: those of a replay carry its id.
-DERIVED_TABLES = tuple(table for table in CONTENT_TABLES if table != "alerts")
+#: What the stream derives of spans. Alerts and health are not among it: those of a replay carry its id.
+DERIVED_TABLES = tuple(table for table in CONTENT_TABLES if table not in ("alerts", "service_health"))
 
 
 class Deployment:

@@ -104,9 +104,9 @@ def test_the_history_itself_is_replayed_of_one_service_and_changes_nothing(made:
 
 
 def test_what_jaeger_and_zipkin_exported_appears_as_traces(made: Deployment, shared_data: Path, tmp_path: Path) -> None:
-    for path in sorted((shared_data / "fixtures" / "zipkin").glob("messaging*.json")):
-        said = made.replay("run", "--zipkin", str(path))
-        assert re.search(r" [1-9]\d* traces new", said), said
+    zipkin = shared_data / "fixtures" / "zipkin" / "messaging-kafka.json"
+    said = made.replay("run", "--zipkin", str(zipkin))
+    assert re.search(r" [1-9]\d* traces new", said), said
     exported = tmp_path / "jaeger.json"
     exported.write_bytes(jaeger(one()))
     assert " 1 traces new" in made.replay("run", "--jaeger", str(exported))
