@@ -20,8 +20,7 @@ from stream import notification_agents
 from stream.alerting.alerting import Alerting
 from stream.alerting.episode import Episode
 from stream.alerting.history import History
-from stream.alerting.rules import DEFAULT_RULES, AlertRule
-from stream.alerting.rules_file import read_rules
+from stream.alerting.rules_file import RuleBook, read_rules
 from stream.alerting.settings import AlertingSettings
 from stream.alerting.watch import Watch
 from stream.consumer_access import commit, last_fetch, offset_at, seek, starts
@@ -157,6 +156,7 @@ class AlertingAgent:
         watch = self._watches.get(replay_id)
         if watch is None:
             watch = self._watches[replay_id] = Watch(self._restored(replay_id), replay_id)
+            watch.use(self._rules)
         return watch
 
     def _restored(self, replay_id: str) -> Alerting:
@@ -171,7 +171,7 @@ class AlertingAgent:
                 episodes.append(_decode_episode(value))
             else:
                 histories[name] = _decode_history(value)
-        return Alerting(self._rules, episodes, histories)
+        return Alerting(self._rules.rules, episodes, histories)
 
     async def _on_timer(self) -> None:
         reading = self._reading
@@ -232,9 +232,9 @@ class AlertingAgent:
         await self._commit()
         self._reading = None
 
-    def _read_rules(self) -> tuple[tuple[AlertRule, ...], float]:
+    def _read_rules(self) -> tuple[RuleBook, float]:
         if self._rules_path is None:
-            return DEFAULT_RULES, 0.0
+            return RuleBook(), 0.0
         modified = self._rules_path.stat().st_mtime if self._rules_path.exists() else 0.0
         return read_rules(self._rules_path), modified
 
@@ -250,8 +250,8 @@ class AlertingAgent:
             logger.error("the rules stay as they were: %s", error)
             return
         for watch in (self._watches or {}).values():
-            watch.alerting.use(self._rules)
-        logger.info("read %d rules from %s", len(self._rules), path)
+            watch.use(self._rules)
+        logger.info("read %d rules from %s", len(self._rules.rules), path)
 
 
 def attach(

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
-ROOMS = ("tracecore", "stream", "sink", "replay", "live_api", "dashboard")
+ROOMS = ("tracecore", "stream", "stream.alerting", "sink", "replay", "live_api", "dashboard")
 
 _INTRODUCTION = """\
 # Settings

@@ -16,12 +16,14 @@ defaults: true                  # keep the built-in rules too; a rule of the sam
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import yaml
 
 from stream.alerting.rules import DEFAULT_RULES, HOUR_NS, KINDS, MINUTE_NS, SECOND_NS, AlertRule
+from stream.detection.objectives import Metric, Objective, Threshold
 from tracecore.alert import Severity
 from tracecore.errors import TracewatchError
 
@@ -46,8 +48,17 @@ class _Bad(Exception):
         self.reason = reason
 
 
-def read_rules(path: Path) -> tuple[AlertRule, ...]:
-    """The rules in a file, built-in ones included unless it says otherwise. Raises ``BadRules``."""
+@dataclass(frozen=True, slots=True)
+class RuleBook:
+    """All that a rules file says."""
+
+    rules: tuple[AlertRule, ...] = DEFAULT_RULES
+    thresholds: tuple[Threshold, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+
+
+def read_rules(path: Path) -> RuleBook:
+    """What a file says, built-in rules included unless it says otherwise. Raises ``BadRules``."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -63,12 +74,12 @@ def read_rules(path: Path) -> tuple[AlertRule, ...]:
         raise BadRules(path, 0, f"not YAML: {error}") from None
 
 
-def parsed_rules(text: str) -> tuple[AlertRule, ...]:
-    """The rules in a YAML text."""
+def parsed_rules(text: str) -> RuleBook:
+    """What a YAML text says."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
-        return DEFAULT_RULES
-    fields = _mapping(root, {"rules", "defaults"})
+        return RuleBook()
+    fields = _mapping(root, {"rules", "defaults", "thresholds", "objectives"})
     rules: dict[str, AlertRule] = {}
     nodes = fields.get("rules")
     if nodes is not None:
@@ -79,7 +90,43 @@ def parsed_rules(text: str) -> tuple[AlertRule, ...]:
             rules[rule.name] = rule
     keeps_defaults = "defaults" not in fields or _boolean(fields["defaults"])
     defaults = {rule.name: rule for rule in DEFAULT_RULES} if keeps_defaults else {}
-    return tuple((defaults | rules).values())
+    return RuleBook(
+        tuple((defaults | rules).values()),
+        tuple(_threshold(node) for node in _sequence(fields["thresholds"])) if "thresholds" in fields else (),
+        tuple(_objective(node) for node in _sequence(fields["objectives"])) if "objectives" in fields else (),
+    )
+
+
+def _threshold(node: yaml.Node) -> Threshold:
+    fields = _mapping(node, {"name", "service", "metric", "above", "below", "over"})
+    _require(node, fields, "name", "service", "metric")
+    if ("above" in fields) == ("below" in fields):
+        raise _Bad(node, "a threshold has either above or below")
+    metric = _one_of(get_args(Metric))(fields["metric"])
+    limit = fields.get("above") or fields["below"]
+    return Threshold(
+        _name(fields["name"]),
+        _text(fields["service"]),
+        cast(Metric, metric),
+        float(_duration_ns(limit)) if metric.startswith("p") else _number(limit),
+        "above" in fields,
+        _duration_ns(fields["over"]) if "over" in fields else MINUTE_NS,
+    )
+
+
+def _objective(node: yaml.Node) -> Objective:
+    fields = _mapping(node, {"name", "service", "target"})
+    _require(node, fields, "name", "service", "target")
+    target = _number(fields["target"])
+    if not 50 <= target < 100:
+        raise _Bad(fields["target"], f"a target is a percentage from 50 to below 100, not {target:g}")
+    return Objective(_name(fields["name"]), _text(fields["service"]), target / 100)
+
+
+def _require(node: yaml.Node, fields: dict[str, yaml.Node], *names: str) -> None:
+    for name in names:
+        if name not in fields:
+            raise _Bad(node, f"{name} is missing")
 
 
 def _rule(node: yaml.Node) -> AlertRule:

@@ -7,6 +7,7 @@ has come as far, and are then taken in the order of their arrival. Live findings
 from collections.abc import Sequence
 
 from stream.alerting.alerting import Alerting
+from stream.alerting.rules_file import RuleBook
 from stream.detection.judge import Judge
 from stream.detection.round import Round
 from stream.detection.round_merger import RoundMerger, WholeWindow
@@ -34,6 +35,11 @@ class Watch:
         self._health = HealthKeeper(replay_id)
         self._criticality: dict[str, str] = {}
         self._reports: list[Health] = []
+
+    def use(self, book: RuleBook) -> None:
+        """Go on by other rules."""
+        self.alerting.use(book.rules)
+        self._judge.objectives.thresholds, self._judge.objectives.objectives = book.thresholds, book.objectives
 
     def learn(self, round_: Round) -> None:
         """Take in a round that was judged before, in an earlier life."""

@@ -11,6 +11,7 @@ from stream.detection.cause import Cause, causes
 from stream.detection.dependencies import Dependencies, DependencyVerdict
 from stream.detection.finding_id import finding_id
 from stream.detection.latency import Latency, LatencySettings
+from stream.detection.objectives import Objectives
 from stream.detection.rates import Rates, RateSettings, RateVerdict
 from stream.detection.round_merger import WholeWindow
 from tracecore.finding import Finding
@@ -38,6 +39,8 @@ class Judge:
         self._latency = Latency(latency or LatencySettings())
         self._rates = Rates(rates or RateSettings())
         self._dependencies = Dependencies()
+        #: What people promised; set from the rules.
+        self.objectives = Objectives(replay_id)
         self._replay_id = replay_id
         self._named: dict[str, _Named] = {}
         #: By service, how many times slower it was in the last window: only those that were named.
@@ -50,7 +53,7 @@ class Judge:
         findings = [self._latency_finding(cause, window) for cause in confirmed]
         findings += [self._rate_finding(verdict, window) for verdict in self._rates.judge(window)]
         findings += [self._dependency_finding(verdict, window) for verdict in self._dependencies.judge(window)]
-        return findings
+        return findings + self.objectives.judge(window)
 
     def _confirmed(self, window: WholeWindow) -> Sequence[Cause]:
         confirmed: list[Cause] = []

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stream.alerting.rules import DEFAULT_RULES, MINUTE_NS, SECOND_NS
-from stream.alerting.rules_file import BadRules, parsed_rules, read_rules
+from stream.alerting.rules_file import BadRules, RuleBook, parsed_rules, read_rules
 
 GOOD = """
 rules:
@@ -21,7 +21,7 @@ rules:
 
 
 def test_rule_is_read_with_its_times_and_the_built_in_rules_stay() -> None:
-    rules = parsed_rules(GOOD)
+    rules = parsed_rules(GOOD).rules
     assert rules[:-1] == DEFAULT_RULES
     rule = rules[-1]
     assert (rule.name, rule.min_count, rule.within_ns, rule.for_ns) == ("CheckoutErrors", 3, MINUTE_NS, 1.5 * SECOND_NS)
@@ -29,14 +29,14 @@ def test_rule_is_read_with_its_times_and_the_built_in_rules_stay() -> None:
 
 
 def test_rule_of_the_same_name_replaces_a_built_in_one_and_defaults_can_be_left_out() -> None:
-    (only,) = parsed_rules("defaults: false\nrules: [{name: ErrorSpans, kinds: [error], severity: info}]")
+    (only,) = parsed_rules("defaults: false\nrules: [{name: ErrorSpans, kinds: [error], severity: info}]").rules
     assert only.severity == "info"
-    both = parsed_rules("rules: [{name: ErrorSpans, kinds: [error], severity: info}]")
+    both = parsed_rules("rules: [{name: ErrorSpans, kinds: [error], severity: info}]").rules
     assert len(both) == len(DEFAULT_RULES)
 
 
 def test_empty_file_means_the_built_in_rules() -> None:
-    assert parsed_rules("# nothing yet\n") == DEFAULT_RULES
+    assert parsed_rules("# nothing yet\n") == RuleBook()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,9 @@ def test_empty_file_means_the_built_in_rules() -> None:
         ("rules:\n  - name: A\n    kinds: [error]\n    severity: info\n    within: soon\n", 5, "a duration such as"),
         ("rules:\n  - name: A\n    kinds: [error]\n    severity: info\n    min_count: -1\n", 5, "positive number"),
         ("rules:\n  - name: A\n    kind: [error]\n    severity: info\n", 3, "unknown key 'kind'"),
+        ("thresholds:\n- {name: A, service: a, metric: p99}\n", 2, "either above or below"),
+        ("thresholds:\n- {name: A, service: a, metric: p99, above: 3}\n", 2, "a duration such as"),
+        ("objectives:\n- {name: A, service: a, target: 100}\n", 2, "below 100"),
         ("rules: {}\n", 1, "expected a list"),
         ("rules: [\n", 2, "not YAML"),
         (
