@@ -1,20 +1,24 @@
 """Alerting on a real broker and a real Faust app: findings in, alerts out, across a restart."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import faust
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from stream import alerting_agents
+from stream import alerting_agents, transport
 from tests.services import KafkaServer
+from tests.stream.alerting.test_receivers import Hook
 from tracecore import wire
 from tracecore.alert import Alert
 from tracecore.finding import Finding
 from tracecore.settings import KafkaSettings
+from tracecore.silence import Matcher, Silence
 from tracecore.topics import Topics
 
 
@@ -35,6 +39,7 @@ def error_finding(number: int = 0, service: str = "checkout") -> Finding:
 
 @asynccontextmanager
 async def alerting_app(kafka: KafkaServer, topics: Topics, datadir: Path) -> AsyncIterator[faust.App]:
+    # As the stream's own app is made; only what alerting needs is attached.
     app = faust.App(
         f"{topics.prefix}stream",
         broker=f"kafka://{kafka.bootstrap_servers}",
@@ -46,6 +51,7 @@ async def alerting_app(kafka: KafkaServer, topics: Topics, datadir: Path) -> Asy
         broker_session_timeout=6.0,
         broker_heartbeat_interval=1.0,
     )
+    transport.install(app)
     settings = KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=topics.prefix)
     alerting_agents.attach(app, topics, settings)
     await app.start()
@@ -84,3 +90,26 @@ async def test_finding_becomes_one_alert_and_a_restart_makes_no_second(
     finally:
         await consumer.stop()
         await producer.stop()
+
+
+async def test_alert_is_told_to_a_webhook_unless_it_is_silenced(
+    apache_kafka: KafkaServer, make_topics: Callable[..., Topics], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = make_topics(partitions=2)
+    silence = Silence("s1", (Matcher("service", "cart"),), 0, 2**62, "me", "known", 1)
+    hook = Hook()
+    producer = AIOKafkaProducer(bootstrap_servers=apache_kafka.bootstrap_servers)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topics.silences, wire.encode_silence(silence), key=b"s1")
+        async with hook.server() as server:
+            monkeypatch.setenv("TRACEWATCH_STREAM_ALERT_WEBHOOK_URLS", json.dumps([str(server.make_url("/"))]))
+            monkeypatch.setenv("TRACEWATCH_STREAM_ALERT_GROUP_WAIT_S", "0.5")
+            async with alerting_app(apache_kafka, topics, tmp_path):
+                for number, service in enumerate(("cart", "checkout")):
+                    finding = error_finding(number, service)
+                    await producer.send_and_wait(topics.findings, wire.encode_finding(finding), key=service.encode())
+                await asyncio.wait_for(hook.done.wait(), 60)
+    finally:
+        await producer.stop()
+    assert [body["groupLabels"]["service"] for body in hook.bodies] == ["checkout"]
