@@ -50,7 +50,7 @@ class Judge:
         """The findings of a window, in a fixed order; then learn from it."""
         confirmed = self._confirmed(window)
         self.slow = {cause.service: max(series.tally.factor for series in cause.explained) for cause in confirmed}
-        findings = [self._latency_finding(cause, window) for cause in confirmed]
+        findings = [finding for cause in confirmed for finding in self._latency_findings(cause, window)]
         findings += [self._rate_finding(verdict, window) for verdict in self._rates.judge(window)]
         findings += [self._dependency_finding(verdict, window) for verdict in self._dependencies.judge(window)]
         return findings + self.objectives.judge(window)
@@ -68,19 +68,24 @@ class Judge:
                 confirmed.append(cause)
         return confirmed
 
-    def _latency_finding(self, cause: Cause, window: WholeWindow) -> Finding:
+    def _latency_findings(self, cause: Cause, window: WholeWindow) -> list[Finding]:
+        """What was seen now; the second time also what was seen when it began, which nobody was told of."""
         named = self._named[cause.service]
+        times_ns = [named.first_ns, window.end_ns] if named.times == 2 else [window.end_ns]
+        return [self._latency_finding(cause, window, at_ns) for at_ns in times_ns]
+
+    def _latency_finding(self, cause: Cause, window: WholeWindow, at_ns: int) -> Finding:
         worst = cause.explained[0]
         operation, excess_ns = worst.tally.worst
         where = "of its own time" if len(worst.key) == 1 else f"between {worst.key[0]} and {worst.key[1]}"
         usual_ns = worst.tally.usual_ns / worst.tally.count
         observed_ns = usual_ns + worst.tally.excess_ns / worst.tally.count
         return Finding(
-            finding_id=finding_id("latency_shift", cause.service, window.end_ns),
+            finding_id=finding_id("latency_shift", cause.service, window.end_ns, at_ns),
             kind="latency_shift",
             service=cause.service,
             operation="",
-            at_ns=named.first_ns if named.times == 2 else window.start_ns,
+            at_ns=at_ns,
             arrival_ns=window.arrival_ns,
             observed=observed_ns,
             unit="ns",
