@@ -87,7 +87,7 @@ async def backtest(
         async with (
             stream_workers(1, environment, settings.worker_nice) as check,
             ReplayPublisher(own, own.topics.replay, _REPLAY_ID, settings.max_in_flight_bytes) as publisher,
-            Completion(own, settings.drain_timeout_s) as completion,
+            Completion(own, settings.drain_timeout_s, shown.share) as completion,
         ):
             last_ns = await _send_all(publisher, source, check, shown)
             shown.phase("judging")

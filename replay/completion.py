@@ -22,9 +22,11 @@ Check = Callable[[], Awaitable[None]]
 class Completion:
     """Looks at offsets, and waits for consumers to pass them. Use as an async context manager."""
 
-    def __init__(self, kafka: KafkaSettings, timeout_s: float) -> None:
+    def __init__(self, kafka: KafkaSettings, timeout_s: float, tell_share: Callable[[float], None]) -> None:
+        """``tell_share`` hears, at every look, how much of the way is done: 0 to 1."""
         self._kafka = kafka
         self._timeout_s = timeout_s
+        self._tell_share = tell_share
 
     async def __aenter__(self) -> Self:
         self._admin = AIOKafkaAdminClient(**self._kafka.client_options())
@@ -84,9 +86,12 @@ class Completion:
         clock = asyncio.get_running_loop().time
         last: dict[int, int] = {}
         moved_at = clock()
+        first: dict[int, int] | None = None
         while True:
             await check()
             now = await reached()
+            first = now if first is None else first
+            self._tell_share(_share(first, now, wanted))
             missing = {partition: end for partition, end in wanted.items() if now.get(partition, 0) < end}
             if not missing:
                 return
@@ -99,3 +104,9 @@ class Completion:
                     f" (partition {partition} is at {now.get(partition, 0)} of {end}). Resume the replay when it does."
                 )
             await asyncio.sleep(_POLL_S)
+
+
+def _share(first: Mapping[int, int], now: Mapping[int, int], wanted: Mapping[int, int]) -> float:
+    whole = sum(max(0, end - max(0, first.get(number, 0))) for number, end in wanted.items())
+    left = sum(max(0, end - max(0, now.get(number, 0))) for number, end in wanted.items())
+    return 1.0 - left / whole if whole else 1.0

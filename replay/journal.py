@@ -164,7 +164,7 @@ class Journal:
         """Traces new, amended and unchanged since they were noted; what was noted is then forgotten."""
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             await cursor.execute(
-                f"WITH compared AS (SELECT n.before, {_HASH} AS after"
+                f"WITH compared AS (SELECT n.before, CASE WHEN n.before IS NOT NULL THEN {_HASH} END AS after"
                 " FROM replay_traces n JOIN traces t USING (trace_id) WHERE n.replay_id = %s)"
                 " SELECT count(*) FILTER (WHERE before IS NULL),"
                 " count(*) FILTER (WHERE before <> after), count(*) FILTER (WHERE before = after) FROM compared",

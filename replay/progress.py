@@ -20,12 +20,13 @@ class Shown(Protocol):
     def phase(self, text: str) -> None:
         """What it does now."""
 
+    def share(self, done: float) -> None:
+        """So much of this phase is done, 0 to 1."""
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        spans = task.fields.get("spans", 0)
-        rate = spans / task.elapsed if task.elapsed else 0.0
-        return Text(f"{spans:,} spans  {rate:,.0f}/s", style="cyan")
+        return Text(f"{task.fields['spans']:,} spans  {task.fields['rate']:,.0f}/s", style="cyan")
 
 
 class _Bar:
@@ -34,9 +35,14 @@ class _Bar:
         self._stretch = stretch
         self._total = total_records
         self._first_ns: int | None = None
-        self._task = progress.add_task("sending", total=None, spans=0)
+        self._task = progress.add_task("sending", total=None, spans=0, rate=0.0)
+        self._began: tuple[float, int] | None = None
 
     def came_to(self, arrival_ns: int, records: int, spans: int) -> None:
+        now_s = self._progress.get_time()
+        began_s, before = self._began = self._began or (now_s, spans)
+        if now_s > began_s:
+            self._progress.update(self._task, rate=(spans - before) / (now_s - began_s))
         if self._first_ns is None:
             self._first_ns = self._stretch.from_ns or arrival_ns
         if self._total:
@@ -48,7 +54,11 @@ class _Bar:
             self._progress.update(self._task, spans=spans)
 
     def phase(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        # The time left of a phase is reckoned from that phase alone.
+        self._progress.reset(self._task, total=None, description=text)
+
+    def share(self, done: float) -> None:
+        self._progress.update(self._task, total=1.0, completed=done)
 
 
 class _Lines:
@@ -62,6 +72,9 @@ class _Lines:
 
     def phase(self, text: str) -> None:
         self._console.print(text)
+
+    def share(self, done: float) -> None:
+        pass
 
 
 @contextmanager

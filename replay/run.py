@@ -122,7 +122,7 @@ class Run:
         plan, settings, group, topics = self._plan, self._settings, self._group, self._topics
         environment = worker_environment(self._kafka, plan.replay_id)
         async with (
-            Completion(self._kafka, settings.drain_timeout_s) as completion,
+            Completion(self._kafka, settings.drain_timeout_s, self._shown.share) as completion,
             ReplayPublisher(self._kafka, topics.replay, plan.replay_id, settings.max_in_flight_bytes) as publisher,
         ):
             # Before its workers start: they need nothing of what other replays, or live findings, have left.

@@ -121,6 +121,13 @@ class Deployment:
             connection.execute(f"TRUNCATE {', '.join((*CONTENT_TABLES, 'replays'))} CASCADE")
         self.sink.start()
 
+    def another_unfinished(self) -> None:
+        with psycopg.connect(self.database) as connection:
+            connection.execute(
+                "INSERT INTO replays (replay_id, name, source, request, state)"
+                " VALUES ('other', 'other', 'topic:elsewhere', '{}', 'failed')"
+            )
+
     def count(self, statement: str, *parameters: object) -> int:
         return int(str(query(self.database, statement, *parameters)[0][0]))
 

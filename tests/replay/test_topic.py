@@ -83,7 +83,10 @@ def test_what_came_since_does_not_belong_to_the_offsets_that_were_fixed(
     assert fixed == {0: (0, 5), 1: (0, 5)}
 
     async def publish_and_look() -> tuple[dict[int, Place], dict[int, int]]:
-        async with ReplayPublisher(kafka, topic, "abc", 1_000_000) as publisher, Completion(kafka, 10) as completion:
+        async with (
+            ReplayPublisher(kafka, topic, "abc", 1_000_000) as publisher,
+            Completion(kafka, 10, lambda share: None) as completion,
+        ):
             for position in range(3):
                 record = ReplayRecord(0, 2000 * MS, b"77", Place(position, 0), 1, frozenset())
                 await publisher.send(record)
