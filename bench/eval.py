@@ -86,6 +86,9 @@ class _Quiet:
     def came_to(self, arrival_ns: int, records: int, spans: int) -> None:
         """Nothing is shown."""
 
+    def share(self, done: float) -> None:
+        """Nothing is shown."""
+
     def phase(self, text: str) -> None:
         """Nothing is shown."""
 

@@ -115,6 +115,8 @@ class Alerting:
         alerts: list[Alert] = []
         for service in finding.impacted:
             for episode in self._errors_of(service, finding.replay_id):
+                if service == finding.service and episode.labels["operation"] == finding.operation:
+                    continue  # of its own service it explains the spans above, not itself
                 episode.explained = min(episode.explained + finding.observed, episode.count)
                 self._changed.add(episode.fingerprint)
                 if episode.explained >= episode.count:

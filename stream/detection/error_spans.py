@@ -135,11 +135,11 @@ class ErrorSpans:
         for _ in range(len(trace)):  # no more steps than spans: parents may stand in a circle
             if (parent := trace.get(above)) is None:
                 break
-            explains.add(parent.service)
+            if (parent.service, parent.operation) != (span.service, span.name):
+                explains.add(parent.service)
             above = parent.parent_span_id
         if len(trace) < MAX_SPANS_PER_TRACE:
             trace[span.span_id] = _Failed(span.parent_span_id, span.service, span.name, origin or span.service)
-        explains.discard(span.service)
         return origin, explains
 
     def _finding(
