@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
@@ -53,12 +52,20 @@ def main() -> int:
 
 async def _interruptible(command: Coroutine[Any, Any, int]) -> int:
     task = asyncio.create_task(command)
-    loop = asyncio.get_running_loop()
+    signals: list[int] = []
+
+    def stop(number: int) -> None:
+        signals.append(number)
+        task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    try:
         return await task
-    return INTERRUPTED
+    except asyncio.CancelledError:
+        if not signals:
+            raise  # nobody asked for it: a bug
+        return INTERRUPTED
 
 
 class _Commands:

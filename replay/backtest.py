@@ -121,12 +121,14 @@ async def _send_all(publisher: ReplayPublisher, source: Source, check: Check, sh
 
 async def _alerts(kafka: KafkaSettings, ends: Mapping[int, int]) -> list[Alert]:
     topic = kafka.topics.alerts
+    partitions = [TopicPartition(topic, number) for number, end in ends.items() if end]
+    if not partitions:
+        return []  # and no consumer: aiokafka's raises CancelledError if it is stopped before it did anything
     consumer = AIOKafkaConsumer(
         **kafka.client_options(), enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=100
     )
     await consumer.start()
     try:
-        partitions = [TopicPartition(topic, number) for number, end in ends.items() if end]
         consumer.assign(partitions)
         for partition in partitions:
             consumer.seek(partition, 0)
