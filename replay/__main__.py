@@ -24,7 +24,7 @@ from replay.pacing import parsed_speed
 from replay.progress import shown
 from replay.records import spans_of
 from replay.run import Cancelled, Counts, Plan, Run, utc, worker_environment
-from replay.scoring import Raised, read_labels, scored
+from replay.scoring import Fault, Raised, read_labels, scored
 from replay.settings import ReplaySettings
 from replay.sources.chosen import chosen_source, chosen_stretch, fixed_request
 from replay.sources.source import Source
@@ -225,7 +225,7 @@ class _Commands:
         self._print_episodes(f"only under the rules in force: {len(compared.only_second)}", compared.only_second)
         if labels is not None:
             for title, episodes in ((arguments.rules.name, tried), ("in force", in_force)):
-                self._console.print(f"{title}: {scored(labels, _raised(episodes, stretch)).line()}")
+                self._console.print(f"{title}: {scored(_within(stretch, labels), _raised(episodes, stretch)).line()}")
         return 0
 
     def _print_episodes(self, title: str, episodes: "list[Episode] | tuple[Episode, ...]") -> None:
@@ -253,7 +253,14 @@ def existing_file(path: Path) -> Path:
 
 def _raised(episodes: list[Episode], stretch: Stretch) -> list[Raised]:
     end_ns = stretch.until_ns or max((e.ends_at_ns or e.alert.updated_at_ns for e in episodes), default=0)
-    return [Raised(e.alert.service, e.alert.starts_at_ns / 1e9, (e.ends_at_ns or end_ns) / 1e9) for e in episodes]
+    # From when a person would have been told, not from what the alert then says of its beginning.
+    return [Raised(e.alert.service, e.alert.updated_at_ns / 1e9, (e.ends_at_ns or end_ns) / 1e9) for e in episodes]
+
+
+def _within(stretch: Stretch, faults: list[Fault]) -> list[Fault]:
+    """Faults that the stretch could show."""
+    from_s, until_s = (stretch.from_ns or 0) / 1e9, (stretch.until_ns or 2**62) / 1e9
+    return [fault for fault in faults if fault.start_s < until_s and fault.end_s > from_s]
 
 
 def _described(row: ReplayRow) -> list[tuple[str, object]]:
