@@ -54,8 +54,15 @@ def label_of(finding: Finding, name: str) -> str:
 
 DEFAULT_RULES: tuple[AlertRule, ...] = (
     AlertRule("ErrorSpans", ("error",), "warning", learns=True),
-    # What is slow at once, and often: a shift that lasts is told by the windows, but they need half a minute.
-    AlertRule("SlowSpans", ("slow_span",), "warning", min_count=10, within_ns=20 * SECOND_NS),
+    # Slow at once, and nearly always: a shift that lasts is told by the windows, but they need half a minute.
+    AlertRule(
+        "SlowSpans",
+        ("slow_span",),
+        "warning",
+        min_count=3,
+        within_ns=20 * SECOND_NS,
+        match=(("extent", "most"),),
+    ),
     AlertRule("LatencyShift", ("latency_shift",), "warning"),
     AlertRule("ErrorRate", ("error_rate",), "critical"),
     AlertRule("TrafficDrop", ("traffic_drop",), "warning"),

@@ -2,6 +2,9 @@
 
 A span's duration blames every caller of a slow callee. Its self time does not, nor does the gap between the client's
 span and the server's, which is all that shows of a slow network.
+
+A finding says in its label ``extent`` whether most of the last traces were slow there, or some: one trace in a hundred
+is always slow somewhere, and only the first is worth an alert before the windows have judged.
 """
 
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from tracecore.finding import Finding
 from tracecore.span import SpanKind
 
 MILLISECOND_NS = 1_000_000
+#: How fast the share of slow traces is followed, and from where it is most of them: seven in a row.
+SHARE_RATE, MOST = 0.2, 0.75
 _RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
 _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
@@ -40,6 +45,8 @@ class SlowSpans:
         self._settings = settings or SlowSpanSettings()
         self._replay_id = replay_id
         self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
+        #: Of the last few traces with a series, the share in which it was slow.
+        self._slow_shares: dict[tuple[str, str, int, Part], float] = {}
         self.series_refused_total = 0
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
@@ -48,6 +55,7 @@ class SlowSpans:
             # Read before, or with holes: what a missing child did would be taken for its parent's self time.
             return []
         slowest: tuple[int, TracedSpan, Part, LogBaseline] | None = None
+        slow_series: dict[tuple[str, str, int, Part], bool] = {}
         answered = {span.tree_parent_id for span in closed.spans if span.kind in _RECEIVING}
         for span in closed.spans:
             # What an answered call waits for is its callee's, or the network's, and judged as the callee's gap.
@@ -60,12 +68,22 @@ class SlowSpans:
                 if baseline is None:
                     continue
                 excess_ns = self._excess_ns(baseline, taken_ns)
+                key = span.service, span.name, span.kind, part
+                slow_series[key] = slow_series.get(key, False) or excess_ns > 0
                 if excess_ns and (slowest is None or excess_ns > slowest[0]):
                     slowest = excess_ns, span, part, baseline
                 baseline.learn(taken_ns)
+        for key, is_slow in slow_series.items():
+            share = self._slow_shares.get(key, 0.0)
+            if is_slow or share:
+                self._slow_shares[key] = share + SHARE_RATE * (is_slow - share)
         if slowest is None:
             return []
         return [self._finding(closed, *slowest[1:])]
+
+    def _extent(self, span: TracedSpan, part: Part) -> str:
+        share = self._slow_shares.get((span.service, span.name, span.kind, part), 0.0)
+        return "most" if share >= MOST else "some"
 
     def _baseline(self, span: TracedSpan, part: Part) -> LogBaseline | None:
         key = span.service, span.name, span.kind, part
@@ -102,6 +120,6 @@ class SlowSpans:
             message=f"{taken_ns / 1e6:.1f} ms {where}, usually {baseline.typical_ns / 1e6:.1f} ms",
             trace_id=closed.trace_id.hex(),
             span_id=span.span_id.hex(),
-            labels={"part": part},
+            labels={"part": part, "extent": self._extent(span, part)},
             replay_id=self._replay_id,
         )
