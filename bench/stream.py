@@ -77,9 +77,7 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
             delays = await _delays_s(producer, reader, load_per_s, paced_s)
             cuts = quantiles(delays, n=100)
             print(f"trace ready       {cuts[49]:6.2f} s after its root's end (median), bound 2.5")
-            print(
-                f"                  {cuts[98]:6.2f} s (99 %), bound 4; {load_per_s:,.0f} spans/s"
-            )
+            print(f"                  {cuts[98]:6.2f} s (99 %), bound 4; {load_per_s:,.0f} spans/s")
         finally:
             worker.stop(grace_s=20)
             await reader.stop()
