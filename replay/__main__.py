@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from aiokafka.errors import KafkaError
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -45,7 +46,7 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         return asyncio.run(_interruptible(_Commands(console).run(arguments)))
-    except (TracewatchError, KafkaError, OSError) as error:
+    except (TracewatchError, KafkaError, psycopg.Error, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"replay: {error}", markup=False)
         return 1
 
