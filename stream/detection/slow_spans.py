@@ -4,7 +4,8 @@ A span's duration blames every caller of a slow callee. Its self time does not, 
 span and the server's, which is all that shows of a slow network.
 
 A finding says in its label ``extent`` whether most of the last traces were slow there, or some: one trace in a hundred
-is always slow somewhere, and only the first is worth an alert before the windows have judged.
+is always slow somewhere, and only the first is worth an alert before the windows have judged. A gap has two ends; it
+is "most" only while the caller's other hops are as usual, for else the caller may be to blame.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tracecore.span import SpanKind
 MILLISECOND_NS = 1_000_000
 #: How fast the share of slow traces is followed, and from where it is most of them: seven in a row.
 SHARE_RATE, MOST = 0.2, 0.75
+#: Another hop of the caller that is slow in this share of traces makes the caller a suspect.
+SUSPECT = 0.3
 _RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
 _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
@@ -47,6 +50,7 @@ class SlowSpans:
         self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
         #: Of the last few traces with a series, the share in which it was slow.
         self._slow_shares: dict[tuple[str, str, int, Part], float] = {}
+        self._slow_hops: dict[tuple[str, str], float] = {}
         self.series_refused_total = 0
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
@@ -56,6 +60,8 @@ class SlowSpans:
             return []
         slowest: tuple[int, TracedSpan, Part, LogBaseline] | None = None
         slow_series: dict[tuple[str, str, int, Part], bool] = {}
+        slow_hops: dict[tuple[str, str], bool] = {}
+        service_of = {span.span_id: span.service for span in closed.spans}
         answered = {span.tree_parent_id for span in closed.spans if span.kind in _RECEIVING}
         for span in closed.spans:
             # What an answered call waits for is its callee's, or the network's, and judged as the callee's gap.
@@ -70,6 +76,9 @@ class SlowSpans:
                 excess_ns = self._excess_ns(baseline, taken_ns)
                 key = span.service, span.name, span.kind, part
                 slow_series[key] = slow_series.get(key, False) or excess_ns > 0
+                if part == "gap":
+                    hop = service_of.get(span.tree_parent_id, ""), span.service
+                    slow_hops[hop] = slow_hops.get(hop, False) or excess_ns > 0
                 if excess_ns and (slowest is None or excess_ns > slowest[0]):
                     slowest = excess_ns, span, part, baseline
                 baseline.learn(taken_ns)
@@ -77,13 +86,25 @@ class SlowSpans:
             share = self._slow_shares.get(key, 0.0)
             if is_slow or share:
                 self._slow_shares[key] = share + SHARE_RATE * (is_slow - share)
+        for hop, is_slow in slow_hops.items():
+            share = self._slow_hops.get(hop, 0.0)
+            if is_slow or share:
+                self._slow_hops[hop] = share + SHARE_RATE * (is_slow - share)
         if slowest is None:
             return []
-        return [self._finding(closed, *slowest[1:])]
+        _, span, part, baseline = slowest
+        extent = self._extent(span, part, service_of.get(span.tree_parent_id, ""))
+        return [self._finding(closed, span, part, baseline, extent)]
 
-    def _extent(self, span: TracedSpan, part: Part) -> str:
-        share = self._slow_shares.get((span.service, span.name, span.kind, part), 0.0)
-        return "most" if share >= MOST else "some"
+    def _extent(self, span: TracedSpan, part: Part, caller: str) -> str:
+        if self._slow_shares.get((span.service, span.name, span.kind, part), 0.0) < MOST:
+            return "some"
+        if part == "gap":
+            this = caller, span.service
+            others = (share for hop, share in self._slow_hops.items() if caller in hop and hop != this)
+            if max(others, default=0.0) >= SUSPECT:
+                return "some"
+        return "most"
 
     def _baseline(self, span: TracedSpan, part: Part) -> LogBaseline | None:
         key = span.service, span.name, span.kind, part
@@ -104,7 +125,9 @@ class SlowSpans:
             return 0
         return int(excess_ns) if baseline.score(taken_ns) >= settings.min_score else 0
 
-    def _finding(self, closed: ClosedTrace, span: TracedSpan, part: Part, baseline: LogBaseline) -> Finding:
+    def _finding(
+        self, closed: ClosedTrace, span: TracedSpan, part: Part, baseline: LogBaseline, extent: str
+    ) -> Finding:
         taken_ns = span.self_time_ns if part == "self_time" else span.gap_ns
         where = "of its own time" if part == "self_time" else "between its caller and itself"
         return Finding(
@@ -120,6 +143,6 @@ class SlowSpans:
             message=f"{taken_ns / 1e6:.1f} ms {where}, usually {baseline.typical_ns / 1e6:.1f} ms",
             trace_id=closed.trace_id.hex(),
             span_id=span.span_id.hex(),
-            labels={"part": part, "extent": self._extent(span, part)},
+            labels={"part": part, "extent": extent},
             replay_id=self._replay_id,
         )
