@@ -61,7 +61,16 @@ DEFAULT_RULES: tuple[AlertRule, ...] = (
         "warning",
         min_count=3,
         within_ns=20 * SECOND_NS,
-        match=(("extent", "most"),),
+        match=(("extent", "most"), ("part", "self_time")),
+    ),
+    # A gap has two ends: more evidence, before one of them is named.
+    AlertRule(
+        "SlowHops",
+        ("slow_span",),
+        "warning",
+        min_count=15,
+        within_ns=20 * SECOND_NS,
+        match=(("extent", "most"), ("part", "gap")),
     ),
     AlertRule("LatencyShift", ("latency_shift",), "warning"),
     AlertRule("ErrorRate", ("error_rate",), "critical"),
