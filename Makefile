@@ -19,14 +19,14 @@ $(BIN)/python:
 	@echo "tracewatch: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: pyproject.toml | $(BIN)/python
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "tracewatch: installing packages into $(VENV) (once, about two minutes)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable '.[all]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[all]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.runtime
+$(VENV)/.dev: $(VENV)/.runtime
 	@echo "tracewatch: installing the developer's tools"
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[all,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[all,dev]'
 	@touch $@
 
 # The shop's services in Go, where Go is installed; the demo runs the Python ones where they were not built.
