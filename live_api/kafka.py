@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 
 from live_api.errors import Unavailable
+from tracecore.log_end import LogEnds
 from tracecore.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class TopicTail:
         self._handler = handler
         self._lookback_s = lookback_s
         self._positions: list[int] | None = None
+        self._log_ends = LogEnds()
         self._consumer: AIOKafkaConsumer | None = None
 
     async def run(self) -> None:
@@ -172,9 +174,10 @@ class TopicTail:
         for partition, position in enumerate(positions):
             tp = TopicPartition(self.topic, partition)
             end = consumer.highwater(tp)
-            if end is None or end > position:
-                level = False
-            elif end < position:
+            level = level and end is not None and end <= position
+            if end is None:
+                continue
+            if self._log_ends.is_anew(partition, position, end, consumer.last_poll_timestamp(tp) or 0):
                 # The embedded broker gives no error for an offset beyond its end: it was restarted, empty.
                 self._rewind(positions, partition, 0)
                 consumer.seek(tp, 0)

@@ -24,6 +24,7 @@ from sink.rows import RowEncoder
 from sink.settings import SinkSettings
 from sink.store import Outcome, Partition, Store
 from sink.telemetry import Metrics, Progress
+from tracecore.log_end import LogEnds
 from tracecore.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         #: Where PostgreSQL stands, of the partitions that were sought; others are not read yet.
         self._stored: dict[Partition, int] = {}
         self._assigned: set[Partition] = set()
+        self._log_ends = LogEnds()
         self._made_anew: set[Partition] = set()
         self._generation = 0
         self._storing: asyncio.Task[None] | None = None
@@ -311,15 +313,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             highwater = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
             if highwater is None:
                 continue
-            if highwater < stored:
-                if partition in self._made_anew:
-                    continue
-                self._made_anew.add(partition)
-                # The topic was deleted and made again, or it is the embedded broker, which forgets: begin at its start.
-                logger.warning("%s[%d] ends at %d, before %d: it was made anew", *partition, highwater, stored)
-                self._consumer.seek(tp, 0)
+            if self._log_ends.is_anew(partition, stored, highwater, self._consumer.last_poll_timestamp(tp) or 0):
+                if partition not in self._made_anew:
+                    self._made_anew.add(partition)
+                    # Deleted and made again, or it is the embedded broker, which forgets: begin at its start.
+                    logger.warning("%s[%d] ends at %d, before %d: it was made anew", *partition, highwater, stored)
+                    self._consumer.seek(tp, 0)
                 continue
-            behind = highwater - stored
+            behind = max(0, highwater - stored)
             lag += behind
             self._metrics.lag.labels(*partition).set(behind)
         if not lag:
