@@ -96,7 +96,7 @@ class Seeded:
     shop: Shop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def seeded(postgres: PostgresServer, migrated_template: str) -> Iterator[Seeded]:
     """Two hours of the shop today, half an hour yesterday; payment is slow and fails since a quarter of an hour."""
     name = f"test_dashboard_{uuid4().hex[:8]}"
@@ -125,7 +125,7 @@ def seeded(postgres: PostgresServer, migrated_template: str) -> Iterator[Seeded]
     postgres.drop_database(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reader(seeded: Seeded) -> str:
     """The seeded database by a role that may read it and nothing else."""
     name = f"reader_{uuid4().hex[:8]}"
@@ -134,7 +134,7 @@ def reader(seeded: Seeded) -> str:
     return psycopg.conninfo.make_conninfo(seeded.url, user=name, password="readonly")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dashboard(reader: str, server_logs: Path) -> Iterator[Dashboard]:
     """The dashboard on the seeded database, by a read-only role."""
     log = server_logs / "dashboard.log"
@@ -155,7 +155,7 @@ def start_dashboard(server_logs: Path) -> Iterator[Callable[..., Dashboard]]:
         yield start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
