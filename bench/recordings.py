@@ -1,0 +1,110 @@
+"""Whole recordings through assembly at full speed: is every span in exactly one trace, and does a second run give the
+same bytes? The suite asks this of the first records; here all are read. Also printed: microseconds a span.
+
+    python -m bench recordings [ob22] [tt29]
+"""
+
+import hashlib
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from stream.assembler import SpanBudget
+from stream.hooks import Hooks
+from stream.pipeline import Outgoing, Pipeline, Rules
+from stream.router import decode_record, split_by_partition
+from stream.settings import StreamSettings
+from tests.tracecore.recordings import deliveries
+from tracecore.topics import Topics
+from tracecore.wire import decode_trace
+
+RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "data"
+PARTITIONS = 4
+
+
+class _Multiset:
+    """How many spans a trace has, and the sum of their hashes: equal for equal multisets, whatever their order."""
+
+    __slots__ = ("count", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+
+    def add(self, raw: bytes) -> None:
+        self.count += 1
+        self.total += int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest())
+
+
+def main() -> None:
+    """Print a row for each recording; exits with 1 if a span is missing or stands twice, or two runs differ."""
+    names = [name for name in sys.argv[1:] if name != "recordings"] or ["tt29", "ob22"]
+    print(f"{'recording':10} {'spans':>10} {'traces':>8} {'wrong':>6} {'us/span':>8}  digest of all records")
+    failed = False
+    for name in names:
+        spans, traces, wrong, cost_us, digest = assembled(name)
+        _, _, _, _, again = assembled(name)
+        same = "the same again" if again == digest else f"ANOTHER THE SECOND TIME: {again}"
+        print(f"{name:10} {spans:10,} {traces:8,} {wrong:6,} {cost_us:8.1f}  {digest}, {same}")
+        failed = failed or bool(wrong) or again != digest
+    sys.exit(failed)
+
+
+def assembled(name: str) -> tuple[int, int, int, float, str]:
+    """Spans, traces, traces that do not hold exactly what was delivered, microseconds a span, digest of the output."""
+    settings = StreamSettings()
+    rules = Rules(Topics(), settings.limits, settings.window_limits, settings.sampling, PARTITIONS)
+    budget = SpanBudget(10**7)
+    pipelines = [Pipeline(partition, rules, budget, Hooks()) for partition in range(PARTITIONS)]
+    delivered: defaultdict[bytes, _Multiset] = defaultdict(_Multiset)
+    found: dict[bytes, dict[int, _Multiset]] = {}
+    digest = hashlib.sha256()
+    busy_s = 0.0
+    last_ns = 0
+
+    def look_at(published: list[Outgoing]) -> None:
+        for record in published:
+            digest.update(record.value)
+            if record.topic == rules.topics.traces:
+                trace = decode_trace(record.value)
+                parts = found.setdefault(trace.trace_id, {})
+                if trace.part == 0:
+                    parts.clear()  # a further revision holds all that the one before held
+                parts[trace.part] = held = _Multiset()
+                for span in trace.spans:
+                    held.add(span.raw)
+
+    for offset, (arrival_ns, value) in enumerate(deliveries(RECORDINGS, name)):
+        begun_s = time.process_time()
+        spans, _ = decode_record(value)
+        published: list[Outgoing] = []
+        for partition, share in split_by_partition(spans, PARTITIONS).items():
+            published += pipelines[partition].read(share, offset, arrival_ns)
+        busy_s += time.process_time() - begun_s
+        last_ns = max(last_ns, arrival_ns)
+        for span in spans:
+            delivered[span.trace_id].add(span.raw)
+        look_at(published)
+    for pipeline in pipelines:
+        look_at(pipeline.advance(last_ns + 10**12))
+    wrong = sum(
+        (expected.count, expected.total)
+        != (
+            sum(part.count for part in found.get(trace_id, {}).values()),
+            sum(part.total for part in found.get(trace_id, {}).values()),
+        )
+        for trace_id, expected in delivered.items()
+    )
+    count = sum(expected.count for expected in delivered.values())
+    return (
+        count,
+        len(delivered),
+        wrong + len(found.keys() - delivered.keys()),
+        busy_s / count * 1e6,
+        digest.hexdigest()[:16],
+    )
+
+
+if __name__ == "__main__":
+    main()
