@@ -29,6 +29,17 @@ DAY = 24 * HOUR
 #: Nothing takes this long; two cores that a whole test session shares may.
 PATIENCE_MS = 120_000
 
+_IS_STILL = """() => {
+    const app = document.querySelector('[data-testid="stApp"]');
+    const isRunning = !app || app.dataset.testScriptState !== "notRunning";
+    if (isRunning || document.querySelector('[data-stale="true"]')) {
+        window.stillSince = undefined;
+        return false;
+    }
+    window.stillSince ??= performance.now();
+    return performance.now() - window.stillSince > 500;
+}"""
+
 
 @dataclass(frozen=True)
 class Dashboard:
@@ -185,9 +196,9 @@ class Viewer:
         return self.page
 
     def settle(self) -> None:
-        """Wait until Streamlit has nothing to do."""
-        self.page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-        self.page.wait_for_selector('[data-stale="true"]', state="detached")
+        """Wait until Streamlit has had nothing to do for a while: one look may fall between two runs."""
+        self.page.evaluate("window.stillSince = undefined")
+        self.page.wait_for_function(_IS_STILL)
 
     def text(self) -> str:
         return self.page.locator('[data-testid="stMainBlockContainer"]').inner_text()

@@ -9,9 +9,9 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
-from tests.dashboard.conftest import MINUTE, Dashboard, Seeded, Viewer, running_dashboard
+from tests.dashboard.conftest import MINUTE, PATIENCE_MS, Dashboard, Seeded, Viewer, running_dashboard
 from tests.dashboard.shop import SECOND, MadeSpan, Shop
 from tests.services import PostgresServer
 
@@ -95,7 +95,7 @@ def test_yesterday_shows_which_calls_are_slower_and_failing(viewer: Viewer, dash
 
 def test_traces_are_searched_and_the_address_says_how(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("traces", service="payment", status="error"))
-    assert page.locator(".trace").count() > 5
+    page.locator(".trace").nth(5).wait_for()
     field = page.get_by_label("At least")
     field.fill("5s")
     field.press("Enter")
@@ -137,10 +137,10 @@ def test_the_timeline_shows_folds_zooms_and_tells_all_about_a_span(
     page = viewer.open(dashboard.address("traces", trace=trace_id))
     rows = page.locator(".row")
     rows.first.wait_for()
-    assert rows.count() == len(spans)
-    assert page.locator(".critical").count() > 5
+    expect(rows).to_have_count(len(spans), timeout=PATIENCE_MS)
+    page.locator(".critical").nth(5).wait_for(state="attached")
     page.locator(".collapse").click()
-    assert rows.count() == 2
+    expect(rows).to_have_count(2, timeout=PATIENCE_MS)
     page.locator(".expand").click()
     page.locator(".failure").click()
     viewer.wait_for_url("span=")
@@ -154,7 +154,7 @@ def test_the_timeline_shows_folds_zooms_and_tells_all_about_a_span(
     assert not page.locator(".band").is_visible()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowLeft")
-    assert rows.count() == 1
+    expect(rows).to_have_count(1, timeout=PATIENCE_MS)
 
 
 def test_a_link_to_a_span_opens_that_span(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
@@ -176,7 +176,7 @@ def test_two_traces_are_compared(viewer: Viewer, dashboard: Dashboard, seeded: S
     page.get_by_role("button", name="with a typical one").click()
     viewer.wait_for_url("compare=")
     viewer.see("Own time here")
-    assert page.locator(".timeline").count() == 2
+    expect(page.locator(".timeline")).to_have_count(2, timeout=PATIENCE_MS)
 
 
 def test_a_trace_is_downloaded_as_otlp_and_as_jaeger_json(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
@@ -198,7 +198,7 @@ def test_a_trace_is_downloaded_as_otlp_and_as_jaeger_json(viewer: Viewer, dashbo
 
 def test_performance_of_one_operation(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("performance", service="payment", operation="charge", compare="yesterday"))
-    assert page.locator(".js-plotly-plot").count() == 4
+    expect(page.locator(".js-plotly-plot")).to_have_count(4, timeout=PATIENCE_MS)
     assert "payment · charge" in viewer.text()
     bottleneck = page.locator("table.plain tr", has_text="POST api.bank.example").inner_text()
     assert "points" in bottleneck
