@@ -10,6 +10,9 @@ from typing import Literal
 #: Records that were handed out this long ago and did not come are lost on the way. Longer than a full
 #: buffer takes on a machine that has too much to do: to read again what is only late makes it later still.
 LOST_AFTER_S = 20.0
+#: The same for what was handed out first after a rebalance: that is where records fall, and no buffer is full yet.
+#: Waited for once only, so that a machine with too much to do is not kept from its work.
+FIRST_LOST_AFTER_S = 3.0
 
 #: What to do with a record: read it; pass it over; or seek back to ``Cursor.next_offset``, for some are missing.
 Verdict = Literal["read", "pass", "missing"]
@@ -18,7 +21,7 @@ Verdict = Literal["read", "pass", "missing"]
 class Cursor:
     """Where reading stands in a partition."""
 
-    __slots__ = ("_gap_at", "_read_at", "next_offset", "started_at")
+    __slots__ = ("_gap_at", "_lost_after_s", "_read_at", "next_offset", "started_at")
 
     def __init__(self, start: int, now_s: float) -> None:
         #: Where reading began; what stands before, others have read.
@@ -27,6 +30,7 @@ class Cursor:
         # The offset after a gap, once it was asked for again.
         self._gap_at = -1
         self._read_at = now_s
+        self._lost_after_s = FIRST_LOST_AFTER_S
 
     @property
     def has_read(self) -> bool:
@@ -49,6 +53,7 @@ class Cursor:
         self.next_offset = offset + 1
         self._gap_at = -1
         self._read_at = now_s
+        self._lost_after_s = LOST_AFTER_S
         return "read"
 
     def has_lost(self, position: int, now_s: float) -> bool:
@@ -56,7 +61,8 @@ class Cursor:
 
         A gap shows only when something comes after it; at the end of a partition nothing does.
         """
-        if position <= self.next_offset or now_s - self._read_at < LOST_AFTER_S:
+        if position <= self.next_offset or now_s - self._read_at < self._lost_after_s:
             return False
         self._read_at = now_s
+        self._lost_after_s = LOST_AFTER_S
         return True

@@ -1,6 +1,6 @@
 """A cursor notices what did not come, asks for it once, and believes a gap that comes again."""
 
-from stream.continuity import LOST_AFTER_S, Cursor
+from stream.continuity import FIRST_LOST_AFTER_S, LOST_AFTER_S, Cursor
 
 
 def test_records_in_order_are_read() -> None:
@@ -37,3 +37,11 @@ def test_records_lost_at_the_end_of_a_partition_are_noticed_after_a_while_and_as
     assert cursor.has_lost(position=9, now_s=10 + LOST_AFTER_S)
     assert not cursor.has_lost(position=9, now_s=11 + LOST_AFTER_S)
     assert cursor.has_lost(position=9, now_s=10 + 2 * LOST_AFTER_S)
+
+
+def test_what_was_handed_out_first_and_did_not_come_is_asked_for_soon_but_only_once() -> None:
+    cursor = Cursor(start=7, now_s=10)
+    assert not cursor.has_lost(position=9, now_s=10 + FIRST_LOST_AFTER_S / 2)
+    assert cursor.has_lost(position=9, now_s=10 + FIRST_LOST_AFTER_S)
+    assert not cursor.has_lost(position=9, now_s=10 + 2 * FIRST_LOST_AFTER_S)
+    assert cursor.has_lost(position=9, now_s=10 + FIRST_LOST_AFTER_S + LOST_AFTER_S)
