@@ -165,7 +165,9 @@ def test_a_crash_and_a_stop_of_postgresql_lose_nothing(
         time.sleep(AWAY_S)
         assert "PostgreSQL is away since" in log.read_text()
         own_postgres.start()
-        eventually(lambda: stored_offsets(own_postgres.url), lambda stored: ends.items() <= stored.items(), timeout_s=60)
+        eventually(
+            lambda: stored_offsets(own_postgres.url), lambda stored: ends.items() <= stored.items(), timeout_s=60
+        )
         assert sink.terminate() == 0
     assert "PostgreSQL is back after" in log.read_text()
     write_undisturbed(empty_twin, records, topics)
@@ -196,7 +198,9 @@ def test_two_sinks_that_come_and_go_share_the_work_and_change_nothing(
                 eventually(lambda: "assigned" in (tmp_path / "third.log").read_text())
                 second.kill()
                 produced.join()
-                eventually(lambda: stored_offsets(database), lambda stored: ends.items() <= stored.items(), timeout_s=60)
+                eventually(
+                    lambda: stored_offsets(database), lambda stored: ends.items() <= stored.items(), timeout_s=60
+                )
     write_undisturbed(empty_twin, records, topics)
     assert contents(database) == contents(empty_twin)
 
