@@ -1,6 +1,8 @@
 # make demo   the whole pipeline on this machine, with a demo shop that fails by itself
 # make test   every test, on real Kafka, PostgreSQL and Chromium
 # make eval   alerts against labelled faults: recordings through Kafka and the real app (ARGS="ob22 tt29")
+# make fuzz   every decoder under a coverage-guided fuzzer (ARGS="--minutes 60")
+# make audit  known vulnerabilities of what make installs
 # make check  what CI runs: format, lint, types, import contracts, tests
 PYTHON ?= python3
 VENV   := .venv
@@ -8,7 +10,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts go bench clean system-packages
+.PHONY: help demo test check format lint types contracts go eval bench fuzz audit clean system-packages
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -33,6 +35,16 @@ $(VENV)/.dev: $(VENV)/.runtime
 GO_SHOP := $(shell find producer/go quickstart/shop/go -name '*.go' -not -name '*_test.go' -o -name go.mod)
 $(VENV)/.go-shop: $(GO_SHOP) quickstart/shop/build-go | $(VENV)/.runtime
 	@quickstart/shop/build-go $(BIN)
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[fuzz]'
+	@touch $@
+
+# Apart from the rooms' packages, so that what audits them is not among what is audited.
+$(VENV)/.audit: | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt 'pip-audit>=2.7'
 	@touch $@
 
 system-packages:
@@ -70,6 +82,12 @@ eval: $(VENV)/.dev system-packages
 
 bench: $(VENV)/.dev system-packages
 	$(BIN)/python -m bench $(ARGS)
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzzing $(ARGS)
+
+audit: $(VENV)/.audit
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist run .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
