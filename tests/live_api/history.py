@@ -41,7 +41,8 @@ class Made:
     attributes: dict[str, Any] = field(default_factory=dict)
     resource: dict[str, Any] = field(default_factory=dict)
     scope: dict[str, Any] = field(default_factory=dict)
-    event: dict[str, Any] = field(default_factory=dict)
+    #: Attributes of each event.
+    events: tuple[dict[str, Any], ...] = ()
     link: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,8 +65,8 @@ def request_of(trace_id: int, spans: Sequence[Made]) -> bytes:
         _set(span.attributes, made.attributes)
         if made.error:
             span.status.code, span.status.message = 2, "it broke"
-        if made.event:
-            _set(span.events.add(name="happened", time_unix_nano=span.start_time_unix_nano).attributes, made.event)
+        for event in made.events:
+            _set(span.events.add(name="happened", time_unix_nano=span.start_time_unix_nano).attributes, event)
         if made.link:
             _set(span.links.add(trace_id=b"\1" * 16, span_id=b"\2" * 8).attributes, made.link)
     return request.SerializeToString()

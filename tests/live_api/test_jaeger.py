@@ -19,7 +19,7 @@ SHOP = made_trace(
     Made(2, 1, service="front", name="get", kind=SpanKind.CLIENT, start_ms=5, duration_ms=30),
     Made(
         3, 2, service="cart", name="GET /", start_ms=10, duration_ms=20, error=True,
-        event={"exception.type": "Oops"}, link={"why": "retry"}, resource={"host.name": "h1"},
+        events=({"exception.type": "Oops"},), link={"why": "retry"}, resource={"host.name": "h1"},
     ),
 )  # fmt: skip
 
@@ -30,9 +30,9 @@ TAGGED = [
     made_trace(1, Made(1, service="tagged", attributes=TAGS)),
     made_trace(2, Made(1, service="tagged", resource=TAGS)),
     made_trace(3, Made(1, service="tagged", scope=TAGS)),
-    made_trace(4, Made(1, service="tagged", event=TAGS)),
+    made_trace(4, Made(1, service="tagged", events=(TAGS,))),
     made_trace(5, Made(1, service="tagged", link=TAGS)),
-    made_trace(6, Made(1, service="tagged", attributes=HALF, event={"c": 72.5}, resource={"d": True})),
+    made_trace(6, Made(1, service="tagged", attributes=HALF, events=({"c": 72.5},), resource={"d": True})),
     made_trace(7, Made(1, service="tagged", attributes=HALF), Made(2, 1, service="tagged", attributes=OTHER_HALF)),
     made_trace(8, Made(1, service="tagged", attributes={**TAGS, "b": "123"})),
     made_trace(9, Made(1, service="tagged", attributes={**TAGS, "a": "other"})),

@@ -15,7 +15,7 @@ SHARED = made_trace(
     Made(2, 1, service="web", name="call", kind=SpanKind.CLIENT, start_ms=1, duration_ms=30,
          attributes={"peer.service": "db", "n": 5}),
     Made(2, 1, service="app", name="handle", start_ms=2, duration_ms=20, error=True),
-    Made(3, 2, service="app", name="inner", kind=SpanKind.INTERNAL, start_ms=3, duration_ms=5, event={"a": 1}),
+    Made(3, 2, service="app", name="inner", kind=SpanKind.INTERNAL, start_ms=3, duration_ms=5, events=({"a": 1},)),
 )  # fmt: skip
 
 
