@@ -1,7 +1,9 @@
 """The Faust app: which agents there are, and how they are wired. Everything else has a module of its own."""
 
+import atexit
 import gc
 import logging
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
-        datadir=settings.data_dir or Path(tempfile.mkdtemp(prefix="tracewatch-stream-")),
+        datadir=settings.data_dir or _temporary_dir(),
         topic_partitions=partitions,
         topic_replication_factor=kafka.replication_factor,
         topic_disable_leader=True,
@@ -82,6 +84,13 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
     add_status_pages(app, metrics, stalled_s=settings.stalled_s)
     gc.set_threshold(*_GC_THRESHOLDS)
     return app
+
+
+def _temporary_dir() -> Path:
+    """A directory that goes when the process ends; a worker that is killed leaves it behind, nearly empty."""
+    folder = tempfile.mkdtemp(prefix="tracewatch-stream-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _security(kafka: KafkaSettings) -> dict[str, Any]:

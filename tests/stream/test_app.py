@@ -40,7 +40,9 @@ async def producer(broker: KafkaServer) -> AsyncIterator[AIOKafkaProducer]:
 async def test_a_worker_creates_topics_assembles_what_any_writer_sends_and_starts_again(
     broker: KafkaServer, topics: Topics, environment: dict[str, str], producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    with StreamWorker(environment, tmp_path / "stream.log") as worker:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with StreamWorker(environment | {"TMPDIR": str(temporary)}, tmp_path / "stream.log") as worker:
         async with await Published.of(broker.bootstrap_servers, topics) as published:
             await producer.send(topics.otlp_spans, request(*order_spans(1)), key=b"any key")
             await producer.send(
@@ -69,6 +71,7 @@ async def test_a_worker_creates_topics_assembles_what_any_writer_sends_and_start
             await published.until(lambda p: len(p.revisions) == 4, 20, "a fourth trace")
             assert worker.terminate() == 0
             assert {len(revisions) for revisions in published.revisions.values()} == {1}
+    assert not list(temporary.iterdir())
 
 
 async def test_a_trace_is_published_soon_after_its_root_and_partitions_agree_with_producers(
