@@ -84,15 +84,14 @@ def otlp_of_jaeger_json(body: bytes) -> bytes:
     for number, trace in enumerate(traces):
         by_process: dict[str, ResourceSpans] = {}
         for span in trace.spans:
-            process = span.process or trace.processes.get(span.process_id) or _Process()
-            resource_spans = by_process.get(span.process_id) if span.process is None else None
-            if resource_spans is None:
-                resource_spans = request.resource_spans.add()
-                resource_spans.scope_spans.add()
-                resource_spans.resource.attributes.append(_attribute("service.name", process.service_name))
-                resource_spans.resource.attributes.extend(_attributes(process.tags or []))
-                by_process[span.process_id] = resource_spans
             try:
+                resource_spans = by_process.get(span.process_id) if span.process is None else None
+                if resource_spans is None:
+                    process = span.process or trace.processes.get(span.process_id) or _Process()
+                    resource_spans = by_process[span.process_id] = request.resource_spans.add()
+                    resource_spans.scope_spans.add()
+                    resource_spans.resource.attributes.append(_attribute("service.name", process.service_name))
+                    resource_spans.resource.attributes.extend(_attributes(process.tags or []))
                 resource_spans.scope_spans[0].spans.append(_otlp_span(span))
             except (ValueError, TypeError, OverflowError) as error:
                 raise MalformedPayload(f"Jaeger trace {number}, span {span.span_id!r}: {error}") from None

@@ -23,6 +23,8 @@ UNKNOWN_SERVICE = "unknown_service"
 #: Whose clock made the spans of a resource: the first of these that is set.
 HOST_ATTRIBUTES = ("host.id", "host.name", "k8s.node.name", "container.id", "k8s.pod.name", "service.instance.id")
 
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
 AttributeValue = None | bool | int | float | str | bytes | list["AttributeValue"] | dict[str, "AttributeValue"]
 
 
@@ -205,10 +207,10 @@ def count_milli(trace_state: str) -> int:
         for pair in value.split(";"):
             name, _, threshold = pair.partition(":")
             if name == "th" and 1 <= len(threshold) <= 14:
-                try:
-                    rejected = int(threshold.ljust(14, "0"), 16)
-                except ValueError:
+                # Digits only: int() would take a sign, too, and a count below one.
+                if not _HEX_DIGITS.issuperset(threshold):
                     return ONE_SPAN_MILLI
+                rejected = int(threshold.ljust(14, "0"), 16)
                 return round(ONE_SPAN_MILLI * (1 << 56) / ((1 << 56) - rejected))
     return ONE_SPAN_MILLI
 

@@ -39,7 +39,8 @@ def otlp_of_json(body: bytes) -> bytes:
     try:
         _normalise(request)
         return ParseDict(request, ExportTraceServiceRequest(), ignore_unknown_fields=True).SerializeToString()
-    except (ParseError, RecursionError) as error:
+    except (ParseError, RecursionError, SystemError) as error:
+        # SystemError is protobuf's answer to a name with half a surrogate pair, which has no UTF-8.
         raise MalformedPayload(f"{_NOT_OTLP}: {error}") from None
 
 

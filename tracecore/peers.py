@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from tracecore.otlp import attribute_bytes, value_of
@@ -57,7 +58,8 @@ _LOCAL_NAMES = ("localhost", "localhost.localdomain")
 
 def peer_of(raw: bytes) -> Peer | None:
     """The peer that a span names; None if it names none. ``raw`` is OTLP's Span message."""
-    telling = [pair for pair in attribute_bytes(raw) if pair[2 : 2 + pair[1]] in _KEYS]
+    # An attribute may be empty, and what stands in it may not parse: decoding a span does not look inside.
+    telling = [pair for pair in attribute_bytes(raw) if pair[1:2] and pair[2 : 2 + pair[1]] in _KEYS]
     return _peer(tuple(telling)) if telling else None
 
 
@@ -108,7 +110,10 @@ def _peer(pairs: tuple[bytes, ...]) -> Peer | None:
 
 def _texts(pairs: tuple[bytes, ...]) -> Iterator[tuple[str, str]]:
     for pair in pairs:
-        message = KeyValue.FromString(pair)
+        try:
+            message = KeyValue.FromString(pair)
+        except DecodeError:
+            continue
         yield message.key, str(value_of(message.value))
 
 

@@ -5,6 +5,7 @@ Decoding checks types: what does not fit is ``MalformedPayload``, with the path 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +32,9 @@ _silence_decoder = msgspec.json.Decoder(Silence)
 
 #: First byte of a window record: which of the two shapes follows.
 _OPERATION, _HOP = b"o", b"h"
+
+_resource_index = attrgetter("resource")
+_scope_index = attrgetter("scope")
 
 #: MessagePack's cost of a traced span beyond its raw bytes and strings, at most.
 _SPAN_OVERHEAD_BYTES = 160
@@ -62,7 +66,14 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
 
 def decode_trace(record: bytes) -> ClosedTrace:
     """A part of a revision, or the whole of it. Raises ``MalformedPayload``."""
-    return _decoded(_trace_decoder, record)
+    trace = _decoded(_trace_decoder, record)
+    # A span that points outside the tables would stop whoever stores it, again after each restart.
+    if trace.spans:
+        for index_of, table in ((_resource_index, trace.resources), (_scope_index, trace.scopes)):
+            indexes = set(map(index_of, trace.spans))
+            if min(indexes) < 0 or max(indexes) >= len(table):
+                raise MalformedPayload(f"a span has entry {max(indexes)} of a table of {len(table)}")
+    return trace
 
 
 def joined(parts: Sequence[ClosedTrace]) -> ClosedTrace:

@@ -18,7 +18,8 @@ from tracecore.errors import MalformedPayload
 
 MICROSECOND_NS = 1000
 
-_HexId = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{1,32}$")]
+_LONGEST_ID_DIGITS = 32
+_HexId = Annotated[str, msgspec.Meta(pattern=rf"^[0-9a-fA-F]{{1,{_LONGEST_ID_DIGITS}}}$")]
 _Microseconds = Annotated[int, msgspec.Meta(ge=0, le=2**63 // MICROSECOND_NS)]
 
 
@@ -124,7 +125,7 @@ def _remote(endpoint: _Endpoint | None) -> dict[str, str]:
 
 def _id_bytes(hex_id: str, size: int) -> bytes:
     """An id padded on the left; of one that is too long, the right end, as Zipkin does."""
-    return bytes.fromhex(hex_id.zfill(size * 2))[-size:]
+    return bytes.fromhex(hex_id.zfill(_LONGEST_ID_DIGITS))[-size:]
 
 
 def _key_values(texts: Mapping[str, str]) -> list[KeyValue]:

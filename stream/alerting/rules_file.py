@@ -29,6 +29,7 @@ from tracecore.errors import TracewatchError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS_NS = {"ms": SECOND_NS // 1000, "s": SECOND_NS, "m": MINUTE_NS, "h": HOUR_NS, "d": 24 * HOUR_NS}
+_LONGEST_NS = 3650 * 24 * HOUR_NS
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -72,6 +73,8 @@ def read_rules(path: Path) -> RuleBook:
         raise BadRules(path, line, f"not YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise BadRules(path, 0, f"not YAML: {error}") from None
+    except RecursionError:
+        raise BadRules(path, 0, "not YAML of rules: nested too deeply") from None
 
 
 def parsed_rules(text: str) -> RuleBook:
@@ -184,7 +187,10 @@ def _duration_ns(node: yaml.Node) -> int:
     found = _DURATION.fullmatch(_text(node))
     if not found:
         raise _Bad(node, f"expected a duration such as 30s, 5m or 4h, not {_text(node)!r}")
-    return int(float(found[1]) * _UNITS_NS[found[2]])
+    duration_ns = float(found[1]) * _UNITS_NS[found[2]]
+    if duration_ns > _LONGEST_NS:
+        raise _Bad(node, f"expected at most {_LONGEST_NS // _UNITS_NS['d']}d, not {_text(node)}")
+    return int(duration_ns)
 
 
 def _name(node: yaml.Node) -> str:

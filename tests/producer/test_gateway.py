@@ -144,8 +144,12 @@ def test_a_span_of_more_than_a_record_is_rejected_with_the_reason(gateway: Gatew
 
 
 @pytest.mark.parametrize(
-    "document", ["[]", "1", '{"resourceSpans": {}}', '{"resourceSpans": [1]}', "{" * 5000, "[" * 100_000]
-)
+    "document",
+    [
+        "[]", "1", '{"resourceSpans": {}}', '{"resourceSpans": [1]}', '{"resourceSpans": [{"\\ud800": null}]}',
+        "{" * 5000, "[" * 100_000,
+    ],
+)  # fmt: skip
 def test_json_of_another_shape_is_a_bad_request(gateway_without_kafka: Gateway, document: str) -> None:
     headers = JSON | {"Authorization": "Bearer secret"}
     response = gateway_without_kafka.post("/v1/traces", document.encode()[:5000], headers)

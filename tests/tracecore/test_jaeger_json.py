@@ -102,3 +102,9 @@ def test_logs_become_events() -> None:
 def test_what_is_no_jaeger_json_is_told_with_its_place(body: bytes, told: str) -> None:
     with pytest.raises(MalformedPayload, match=told):
         otlp_of_jaeger_json(body)
+
+
+def test_a_tag_of_a_process_that_is_not_of_its_type_is_malformed() -> None:
+    shop = {"p1": {"serviceName": "shop", "tags": [tag("weight", None, "float64")]}}
+    with pytest.raises(MalformedPayload, match="Jaeger trace 0, span '1'"):
+        otlp_of_jaeger_json(jaeger(one(), processes=shop))

@@ -145,7 +145,8 @@ def test_resource_tells_service_and_whose_clock_it_is() -> None:
     [
         ("", 1000), ("ot=th:0", 1000), ("ot=th:8", 2000), ("ot=rv:abc;th:c", 4000),
         ("x=1, ot=th:e6666666666666", 10000),
-        ("ot=th:zz", 1000), ("ot=th:", 1000), ("ot=th:123456789abcdef", 1000), ("ot", 1000), ("th:8", 1000),
+        ("ot=th:zz", 1000), ("ot=th:-f", 1000), ("ot=th:", 1000), ("ot=th:123456789abcdef", 1000), ("ot", 1000),
+        ("th:8", 1000),
         ("ot=th:ffffffffffffff", 72057594037927936000),
     ],
 )  # fmt: skip

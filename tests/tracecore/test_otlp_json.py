@@ -127,6 +127,7 @@ def test_unknown_fields_are_ignored() -> None:
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": 5}]}]}]}',
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": 5}]}]}]}',
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "\\ud800"}]}]}]}',
+        b'{"resourceSpans": [{"\\ud800": null}]}',
         b'{"resourceSpans": [{"resource": {"attributes": [{"key": "k", "value": {"kvlistValue": '
         + b'{"values": [{"key": "k", "value": {"kvlistValue": ' * 200 + b"{}" + b"}}]}" * 200 + b"}}]}}]}",
     ],

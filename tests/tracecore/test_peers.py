@@ -58,3 +58,12 @@ def test_server_may_name_its_caller() -> None:
 
 def test_bytes_that_are_no_span_name_no_peer() -> None:
     assert peer_of(b"\xff\xff\xff") is None
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [b"", b"\x0a", b"\x0a\x0cpeer.service\x12\xff", b"\x0a\x0cpeer.service\x12\x03\x0a\x01\xff"],
+    ids=["empty", "cut off", "a value that does not parse", "a value of no UTF-8"],
+)
+def test_an_attribute_that_is_not_one_names_no_peer(attribute: bytes) -> None:
+    assert peer_of(b"\x4a" + bytes((len(attribute),)) + attribute) is None

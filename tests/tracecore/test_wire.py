@@ -123,3 +123,12 @@ def test_alert_tells_its_event_apart_and_reads_its_labels() -> None:
     alert = replace(ALERT, labels={**ALERT.labels, "severity": "critical"})
     assert alert.event_id == "ff-1-firing"
     assert (alert.severity, alert.service) == ("critical", "web")
+
+
+@pytest.mark.parametrize("table", ["resource", "scope"])
+@pytest.mark.parametrize("index", [-1, 1])
+def test_a_span_that_points_outside_its_tables_is_malformed(table: str, index: int) -> None:
+    trace = closed([span()])
+    astray = replace(trace, spans=(trace.spans[0]._replace(**{table: index}),))
+    with pytest.raises(MalformedPayload, match="a table of 1"):
+        wire.decode_trace(wire.encode_trace(astray)[0])

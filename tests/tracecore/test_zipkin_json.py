@@ -57,6 +57,13 @@ def test_span_of_ids_alone_is_a_span() -> None:
     assert not rejected and spans[0].parent_span_id == b"" and spans[0].service == "unknown_service"
 
 
+def test_of_an_id_that_is_too_long_the_right_end_counts() -> None:
+    (span,), _ = decode_spans(otlp_of_zipkin_json(b'[{"traceId": "1", "id": "abd7a977555f977555f6b982"}]'))
+    assert span.span_id.hex() == "555f977555f6b982"
+    (odd,), _ = decode_spans(otlp_of_zipkin_json(b'[{"traceId": "1", "id": "bd7a977555f977555f6b982"}]'))
+    assert odd.span_id.hex() == "555f977555f6b982"
+
+
 @pytest.mark.parametrize(
     ("body", "path"),
     [

@@ -53,6 +53,8 @@ def test_empty_file_means_the_built_in_rules() -> None:
         ("objectives:\n- {name: A, service: a, target: 100}\n", 2, "below 100"),
         ("rules: {}\n", 1, "expected a list"),
         ("rules: [\n", 2, "not YAML"),
+        ("[" * 5000, 0, "nested too deeply"),
+        (f"thresholds:\n- {{name: A, service: a, metric: p99, above: {'9' * 400}d}}\n", 2, "at most 3650d"),
         (
             "rules:\n- {name: A, kinds: [error], severity: info}\n- {name: A, kinds: [error], severity: info}\n",
             3,

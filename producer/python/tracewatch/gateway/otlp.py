@@ -46,7 +46,8 @@ def decode_json(body: bytes) -> Received:
     try:
         malformed = _ids_to_base64(document)
         request = json_format.ParseDict(document, ExportTraceServiceRequest(), ignore_unknown_fields=True)
-    except (json_format.ParseError, AttributeError, TypeError, RecursionError, ValueError) as error:
+    except (json_format.ParseError, AttributeError, TypeError, RecursionError, SystemError, ValueError) as error:
+        # SystemError is protobuf's answer to a name with half a surrogate pair, which has no UTF-8.
         raise UnreadableBody(f"the body is no ExportTraceServiceRequest in JSON: {error}") from error
     received = _received(request)
     return received if not malformed else received._replace(reason=malformed)
