@@ -3,6 +3,8 @@
 # make eval   alerts against labelled faults: recordings through Kafka and the real app (ARGS="ob22 tt29")
 # make fuzz   every decoder under a coverage-guided fuzzer (ARGS="--minutes 60")
 # make audit  known vulnerabilities of what make installs
+# make chaos  everything is killed, frozen and restarted under load; then every span is counted (ARGS="--seed 7 --minutes 10")
+# make soak   an hour of load: memory, sockets and lag stay flat while workers come and go
 # make check  what CI runs: format, lint, types, import contracts, tests
 PYTHON ?= python3
 VENV   := .venv
@@ -10,7 +12,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types contracts go eval bench fuzz audit clean system-packages
+.PHONY: help demo test check format lint types contracts go eval bench fuzz audit chaos soak clean system-packages
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -79,6 +81,9 @@ contracts: $(VENV)/.dev
 
 eval: $(VENV)/.dev system-packages
 	$(BIN)/python -m bench eval $(ARGS)
+
+chaos soak: $(VENV)/.dev system-packages
+	@$(BIN)/python -m tests.chaos $@ $(ARGS)
 
 bench: $(VENV)/.dev system-packages
 	$(BIN)/python -m bench $(ARGS)
