@@ -28,6 +28,9 @@ _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 POOL_WINDOWS, POOL_REACH_NS, MIN_HOT_WINDOWS = 4, 60 * 1_000_000_000, 2
 #: Windows learned before a series is judged: a minute.
 MIN_WINDOWS = 6
+#: Without a span for this long (two minutes) the whole input had a gap. What comes after it is a start: for half a
+#: minute caches and pools are cold, and it is neither judged nor learned.
+GAP_WINDOWS, WARM_UP_WINDOWS = 12, 3
 #: A hot stretch of no more windows than this was a hiccup: told of if it was bad, but learned as this series' noise.
 HICCUP_WINDOWS = 12
 #: After this long of anomaly it is the new normal.
@@ -164,6 +167,8 @@ class Latency:
     def __init__(self, settings: LatencySettings | None = None) -> None:
         self._settings = settings or LatencySettings()
         self.series: dict[SeriesKey, Series] = {}
+        self._silent_windows = 0
+        self._cold_windows = 0
 
     def judge(self, window: WholeWindow) -> dict[SeriesKey, SlowSeries]:
         """How every series with traffic stands, pooled over the last windows; then learn from the window.
@@ -171,6 +176,8 @@ class Latency:
         O(components and their buckets).
         """
         now = _components(window)
+        if self._is_cold(window, bool(now)):
+            return {}
         judged: dict[SeriesKey, SlowSeries] = {}
         for key, components in now.items():
             series = self.series.setdefault(key, Series())
@@ -183,6 +190,19 @@ class Latency:
                 judged[key] = verdict
             self._learn(series, components, tally, verdict)
         return judged
+
+    def _is_cold(self, window: WholeWindow, has_traffic: bool) -> bool:
+        """True while the system starts again after a gap."""
+        self._silent_windows += window.skipped
+        if not has_traffic:
+            self._silent_windows += 1
+            return False
+        if self._silent_windows >= GAP_WINDOWS:
+            self._cold_windows = WARM_UP_WINDOWS
+        self._silent_windows = 0
+        is_cold = self._cold_windows > 0
+        self._cold_windows -= is_cold
+        return is_cold
 
     def _verdict(self, key: SeriesKey, series: Series) -> SlowSeries:
         settings = self._settings

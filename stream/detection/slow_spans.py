@@ -5,11 +5,12 @@ span and the server's, which is all that shows of a slow network.
 
 A finding says in its label ``extent`` whether most of the last traces were slow there, or some: one trace in a hundred
 is always slow somewhere, and only the first is worth an alert before the windows have judged. A gap has two ends; it
-is "most" only while the caller's other hops are as usual, for else the caller may be to blame.
+is "most" only while the caller's other hops and its own time are as usual, for else the caller may be to blame.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from stream.detection.finding_id import finding_id
 from stream.detection.log_baseline import LogBaseline
@@ -20,10 +21,12 @@ from tracecore.span import SpanKind
 MILLISECOND_NS = 1_000_000
 #: How fast the share of slow traces is followed, and from where it is most of them: seven in a row.
 SHARE_RATE, MOST = 0.2, 0.75
-#: Another hop of the caller that is slow in this share of traces makes the caller a suspect.
+#: Another hop of the caller, or its own time, that is slow in this share of traces makes the caller a suspect.
 SUSPECT = 0.3
 _RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
 _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
+
+Key = TypeVar("Key")
 
 #: Which part of a span's time is judged.
 Part = Literal["self_time", "gap"]
@@ -50,7 +53,8 @@ class SlowSpans:
         self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
         #: Of the last few traces with a series, the share in which it was slow.
         self._slow_shares: dict[tuple[str, str, int, Part], float] = {}
-        self._slow_hops: dict[tuple[str, str], float] = {}
+        #: The same of a service's own time (its name), and of a hop (caller, callee).
+        self._slow_parts: dict[tuple[str, ...], float] = {}
         self.series_refused_total = 0
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
@@ -60,7 +64,7 @@ class SlowSpans:
             return []
         slowest: tuple[int, TracedSpan, Part, LogBaseline] | None = None
         slow_series: dict[tuple[str, str, int, Part], bool] = {}
-        slow_hops: dict[tuple[str, str], bool] = {}
+        slow_parts: dict[tuple[str, ...], bool] = {}
         service_of = {span.span_id: span.service for span in closed.spans}
         answered = {span.tree_parent_id for span in closed.spans if span.kind in _RECEIVING}
         for span in closed.spans:
@@ -76,20 +80,13 @@ class SlowSpans:
                 excess_ns = self._excess_ns(baseline, taken_ns)
                 key = span.service, span.name, span.kind, part
                 slow_series[key] = slow_series.get(key, False) or excess_ns > 0
-                if part == "gap":
-                    hop = service_of.get(span.tree_parent_id, ""), span.service
-                    slow_hops[hop] = slow_hops.get(hop, False) or excess_ns > 0
+                place = (service_of.get(span.tree_parent_id, ""), span.service) if part == "gap" else (span.service,)
+                slow_parts[place] = slow_parts.get(place, False) or excess_ns > 0
                 if excess_ns and (slowest is None or excess_ns > slowest[0]):
                     slowest = excess_ns, span, part, baseline
                 baseline.learn(taken_ns)
-        for key, is_slow in slow_series.items():
-            share = self._slow_shares.get(key, 0.0)
-            if is_slow or share:
-                self._slow_shares[key] = share + SHARE_RATE * (is_slow - share)
-        for hop, is_slow in slow_hops.items():
-            share = self._slow_hops.get(hop, 0.0)
-            if is_slow or share:
-                self._slow_hops[hop] = share + SHARE_RATE * (is_slow - share)
+        _follow(self._slow_shares, slow_series)
+        _follow(self._slow_parts, slow_parts)
         if slowest is None:
             return []
         _, span, part, baseline = slowest
@@ -101,7 +98,7 @@ class SlowSpans:
             return "some"
         if part == "gap":
             this = caller, span.service
-            others = (share for hop, share in self._slow_hops.items() if caller in hop and hop != this)
+            others = (share for place, share in self._slow_parts.items() if caller in place and place != this)
             if max(others, default=0.0) >= SUSPECT:
                 return "some"
         return "most"
@@ -146,3 +143,11 @@ class SlowSpans:
             labels={"part": part, "extent": extent},
             replay_id=self._replay_id,
         )
+
+
+def _follow(shares: dict[Key, float], slow: Mapping[Key, bool]) -> None:
+    """Let the shares follow what one trace shows; a share that was never above zero is not kept."""
+    for key, is_slow in slow.items():
+        share = shares.get(key, 0.0)
+        if is_slow or share:
+            shares[key] = share + SHARE_RATE * (is_slow - share)

@@ -100,6 +100,20 @@ def test_gap_of_ten_minutes_in_the_input_finds_nothing() -> None:
     assert found + watched(system, 30, judge)[1] == []
 
 
+def test_what_is_cold_after_a_gap_is_no_incident_and_what_stays_slow_is() -> None:
+    system = System()
+    judge, found = watched(system, 60)
+    system.rate = 0
+    found += watched(system, 15, judge)[1]
+    system.rate, system.own_factor = 50.0, {"store": 10}
+    found += watched(system, 3, judge)[1]
+    warm = System(seed=2)
+    warm.end_ns = system.end_ns
+    assert found + watched(warm, 30, judge)[1] == []
+    warm.own_factor = {"store": 10}
+    assert blamed(watched(warm, 4, judge)[1], "latency_shift") == {"store"}
+
+
 def test_missing_partition_is_no_drop_in_traffic() -> None:
     system = System()
     judge, found = watched(system, 60)

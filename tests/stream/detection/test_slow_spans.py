@@ -12,7 +12,9 @@ from tracecore.span import Span, SpanKind
 MS = 1_000_000
 
 
-def trace(number: int, *, own_ms: float = 5, cart_gap_ms: float = 2, pay_gap_ms: float = 2) -> ClosedTrace:
+def trace(
+    number: int, *, own_ms: float = 5, cart_gap_ms: float = 2, pay_gap_ms: float = 2, gateway_ms: float = 1
+) -> ClosedTrace:
     """The gateway calls cart and payment, one after the other; both work 5 ms, cart ``own_ms``."""
     spans: list[Span] = []
     at_ns = 10**18 + number * 10**9
@@ -27,8 +29,9 @@ def trace(number: int, *, own_ms: float = 5, cart_gap_ms: float = 2, pay_gap_ms:
                  duration_ns=work_ns)
         )  # fmt: skip
         at_ns += call_ns
-    total_ns = at_ns + MS - 10**18 - number * 10**9
-    spans.append(span("gateway", "root", trace=number, span_id=1, end_ns=at_ns + MS, duration_ns=total_ns))
+    end_ns = at_ns + round(gateway_ms * MS)
+    total_ns = end_ns - 10**18 - number * 10**9
+    spans.append(span("gateway", "root", trace=number, span_id=1, end_ns=end_ns, duration_ns=total_ns))
     trace_id = number.to_bytes(16, "big")
     return closed_trace(trace_id, spans, revision=1, reason="complete", first_arrival_ns=0, last_arrival_ns=at_ns)
 
@@ -56,6 +59,13 @@ def test_caller_whose_calls_are_all_slow_makes_no_callee_a_suspect() -> None:
     hook = SlowSpans()
     judged(hook, 1, 150)
     found = judged(hook, 200, 20, pay_gap_ms=300, cart_gap_ms=300)
+    assert {finding.labels["extent"] for finding in found} == {"some"}
+
+
+def test_caller_that_is_slow_itself_makes_no_callee_a_suspect() -> None:
+    hook = SlowSpans()
+    judged(hook, 1, 150)
+    found = judged(hook, 200, 20, pay_gap_ms=300, gateway_ms=90)
     assert {finding.labels["extent"] for finding in found} == {"some"}
 
 
