@@ -44,7 +44,7 @@ def answer(number):
 def counters():
     spans = exporter()
     delivery = spans._delivery
-    waiting = {"queued": len(spans._queue), "pending_bytes": delivery._pending_bytes if delivery else 0}
+    waiting = {"queued": len(spans._queue), "pending_bytes": delivery.pending.size_bytes if delivery else 0}
     return asdict(spans.counters) | waiting
 
 server = make_server("127.0.0.1", 0, app, threaded=True)

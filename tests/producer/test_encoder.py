@@ -21,23 +21,15 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from tracewatch.encoder import SpanEncoder
 from tracewatch.gateway.otlp import _ids_to_base64
 from tracewatch.headers import HeaderTraceState
-from tracewatch.records import EncodedSpan, request
+from tracewatch.records import records
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "spans.json").read_text())["spans"]
 
 
 def encoded(*spans: ReadableSpan, encoder: SpanEncoder | None = None) -> ExportTraceServiceRequest:
     encoder = encoder or SpanEncoder()
-    parts = [
-        EncodedSpan(
-            span.context.trace_id if span.context else 0,
-            encoder.resource(span.resource),
-            encoder.scope(span.instrumentation_scope),
-            encoder.span(span),
-        )
-        for span in spans
-    ]
-    return ExportTraceServiceRequest.FromString(request(parts))
+    (record,) = records([encoder.encoded(span) for span in spans], 1, 1_000_000)
+    return ExportTraceServiceRequest.FromString(record.value)
 
 
 def recorded(**attributes: Any) -> ReadableSpan:
@@ -120,10 +112,14 @@ def test_texts_are_cut_where_the_caller_says() -> None:
 
 def test_caches_stay_bounded() -> None:
     encoder = SpanEncoder()
-    for number in range(3000):
-        encoder.span(recorded(**{f"key{number}": "v", "path": f"/{number}", "n": number}))
-    assert sum(len(cache) for caches in encoder._texts.values() for cache in caches.values()) < 2000
-    assert sum(len(cache) for caches in encoder._integers.values() for cache in caches.values()) < 2000
+    for number in range(40_000):
+        few = {f"key{number % 100}": f"v{number}", f"n{number % 100}": number}
+        encoder.span(ReadableSpan(f"name {number}", SpanContext(1, 2, False), attributes={**few, f"k{number}": "v"}))
+    fragments = encoder._of_spans
+    kept = sum(len(of_key) + len(of_key._integers) + len(of_key._heads) for of_key in fragments.values())
+    assert kept < 20_000
+    assert len(fragments) <= 1100
+    assert len(encoder._names) <= 1024
 
 
 def _span(message: ExportTraceServiceRequest) -> Any:

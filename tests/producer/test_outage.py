@@ -47,7 +47,7 @@ def test_a_killed_kafka(crashable_kafka: ApacheKafka) -> None:
     load(4.0)
     delivery = exporter._delivery
     assert delivery is not None
-    assert 0 < delivery._pending_bytes <= MAX_PENDING_BYTES
+    assert 0 < delivery.pending.size_bytes <= MAX_PENDING_BYTES
     assert exporter.counters.dropped_spans_total > 0
     # No span's end waited for Kafka; the margin is the machine's.
     assert slowest_s < 1.0

@@ -1,87 +1,73 @@
 """The background thread that turns ended spans into Kafka records.
 
-One daemon thread runs one event loop with two jobs. *Collecting* takes spans
-from the service's queue, a linger after the first of them or earlier when asked,
-and encodes them. *Delivering* sends what is encoded and keeps it until Kafka has
+One daemon thread runs one event loop with two jobs. *Encoding* takes spans from
+the service's queue as soon as some wait, while the processor's caches still hold
+them, and turns them into bytes. *Delivering* sends what is encoded, a linger
+after the first span or earlier when asked, and keeps it until Kafka has
 acknowledged it. They are apart so that a Kafka that is away stops only the
 second: the queue goes on being emptied into compact bytes, up to a bound.
 """
 
 import asyncio
 import logging
-import socket
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
-from opentelemetry import context
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from opentelemetry.sdk.trace import ReadableSpan
 
-from tracewatch.encoder import SpanEncoder
+from tracewatch.background import ResolvingLoop, keep_out_of_traces_and_logs
 from tracewatch.kafka import kafka_producer
-from tracewatch.records import EncodedSpan, Record, records
+from tracewatch.pending import Counters, PendingSpans
+from tracewatch.records import Record, records
 from tracewatch.settings import MAX_RECORD_BYTES, ProducerSettings
 
 logger = logging.getLogger(__name__)
 
-# Between slices the loop's poll releases the GIL: a request waits for at most ~1 ms of encoding.
-_SPANS_PER_SLICE = 32
-# Records cost by the piece (~0.3 ms each): under load, rounds grow apart rather than take more of the service's CPU.
+# So many waiting spans are encoded without waiting for the round: held longer they cost a tenth more, in caches missed
+# and in passes of the garbage collector; woken for fewer, the thread itself would.
+ENCODE_AT_SPANS = 256
+# After so many the GIL is handed over, really: a request waits for at most ~1 ms of encoding. A poll would give it up
+# and take it again before another thread awakes.
+_SPANS_PER_SLICE = 256
+_PAUSE_S = 0.0001
+# Records cost by the piece (~0.1 ms each): under load, rounds grow apart rather than take more of the service's CPU.
 _LARGEST_CPU_SHARE = 0.1
 # What one round of deliveries carries at most; the rest follows in the next.
 _SPANS_PER_ROUND = 8192
 _FIRST_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 5.0
 _LOG_LOSSES_EVERY_S = 60.0
-# A span too large for a record is encoded again with its texts cut to these lengths, in turn.
-_CUTS = (16_384, 1024, 64)
-
-
-@dataclass(slots=True)
-class Counters:
-    """What became of the spans of this process, since its start or fork.
-
-    ``dropped_spans_total`` were never delivered: the queue was full, the pending
-    bytes were at their bound, or the process ended while Kafka was away.
-    """
-
-    exported_spans_total: int = 0
-    exported_records_total: int = 0
-    dropped_spans_total: int = 0
-    shortened_spans_total: int = 0
-    delivery_failures_total: int = 0
+# A broker that takes smaller records than Kafka's default gets smaller ones, down to this.
+_SMALLEST_RECORD_BYTES = 4096
 
 
 class Delivery:
-    """Collects from ``queue`` and delivers to ``settings.topic``. Runs from creation until ``stop``."""
+    """Encodes what is in ``queue`` and delivers it to ``settings.topic``. Runs from creation until ``stop``."""
 
     def __init__(self, settings: ProducerSettings, queue: deque[ReadableSpan], counters: Counters) -> None:
+        self.pending = PendingSpans(settings.max_pending_bytes, counters)
+        # What is asked for already. Set by service threads, cleared by ours before it takes spans; a race costs one
+        # needless wake-up.
+        self.armed = False
+        self.hurried = False
+        self.encoding = False
         self._settings = settings
         self._queue = queue
         self._counters = counters
-        self._loop = _ResolvingLoop()
+        self._loop = ResolvingLoop()
         self._collected = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        # Set by service threads, cleared by ours before it takes spans; a race costs one needless wake-up.
-        self._armed = False
-        self._hurried = False
         self._timer: asyncio.TimerHandle | None = None
-        self._next_collect_at = 0.0
+        self._next_round_at = 0.0
         self._cpu_s = 0.0
-        self._collecting: asyncio.Task[None] | None = None
-        self._encoder = SpanEncoder()
-        self._pending: deque[EncodedSpan] = deque()
-        self._pending_bytes = 0
         self._producer: AIOKafkaProducer | None = None
-        self._stopping = False
+        self._max_record_bytes = MAX_RECORD_BYTES
         self._logged_drops = 0
         self._logged_at = float("-inf")
         self._last_error = ""
@@ -91,16 +77,19 @@ class Delivery:
     # Called by the service's threads.
 
     def arm(self) -> None:
-        """A span waits: collect after the linger. Cheap when already armed."""
-        if not self._armed:
-            self._armed = True
-            self._loop.call_soon_threadsafe(self._schedule, self._settings.linger_ms / 1000)
+        """A span waits: deliver after the linger."""
+        self.armed = True
+        self._loop.call_soon_threadsafe(self._schedule, self._settings.linger_ms / 1000)
 
     def hurry(self) -> None:
-        """An error or a local root ended: collect as soon as the early flush interval allows."""
-        if not self._hurried:
-            self._armed = self._hurried = True
-            self._loop.call_soon_threadsafe(self._schedule, 0.0)
+        """An error or a local root ended: deliver as soon as the early flush interval allows."""
+        self.armed = self.hurried = True
+        self._loop.call_soon_threadsafe(self._schedule, 0.0)
+
+    def encode_soon(self) -> None:
+        """Spans heap up: take them from the queue."""
+        self.encoding = True
+        self._loop.call_soon_threadsafe(self._encode)
 
     def flush(self, timeout_s: float) -> bool:
         """Deliver everything queued so far; False if Kafka did not have it in time."""
@@ -122,11 +111,11 @@ class Delivery:
         self.flush(timeout_s)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(2.0)
-        lost = len(self._queue) + len(self._pending)
+        lost = len(self._queue) + len(self.pending)
         if lost:
             self._counters.dropped_spans_total += lost
             self._queue.clear()
-            self._pending.clear()
+            self.pending.clear()
             logger.warning(
                 "%d spans were not delivered before the end: Kafka at %s did not take them (%s)",
                 lost,
@@ -137,10 +126,8 @@ class Delivery:
     # Everything below runs on the background thread.
 
     def _run(self) -> None:
-        # Instrumented Kafka clients and sockets must not trace the tracer.
-        context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        keep_out_of_traces_and_logs()
         asyncio.set_event_loop(self._loop)
-        _quiet_threads.add(threading.get_ident())
         delivering = self._loop.create_task(self._deliver_forever())
         try:
             self._loop.run_forever()
@@ -153,38 +140,31 @@ class Delivery:
             self._loop.close()
 
     def _schedule(self, delay_s: float) -> None:
-        now = self._loop.time()
-        at = max(now + delay_s, self._next_collect_at)
+        at = max(self._loop.time() + delay_s, self._next_round_at)
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._start_collecting)
+        self._timer = self._loop.call_at(at, self._start_round)
 
-    def _start_collecting(self) -> None:
+    def _start_round(self) -> None:
         self._timer = None
-        if self._collecting is None or self._collecting.done():
-            self._collecting = self._loop.create_task(self._collect())
-        else:
-            self._schedule(self._settings.early_flush_interval_ms / 1000)
-
-    async def _collect(self) -> None:
-        self._next_collect_at = self._loop.time() + self._interval_s()
-        self._armed = self._hurried = False
-        queue = self._queue
-        # Only what is here now: spans that end meanwhile have armed the next round.
-        for index in range(len(queue)):
-            if index % _SPANS_PER_SLICE == _SPANS_PER_SLICE - 1:
-                await asyncio.sleep(0)
-            try:
-                span = queue.popleft()
-            except IndexError:
-                break
-            self._accept(span)
-        if self._pending:
+        self._next_round_at = self._loop.time() + self._interval_s()
+        # Cleared before the queue is read: a span that ends meanwhile arms the next round.
+        self.armed = self.hurried = False
+        self._encode()
+        if self.pending:
             self._idle.clear()
             self._collected.set()
         self._log_losses()
+
+    def _encode(self) -> None:
+        self.encoding = False
+        # Only what is here now: a service that is faster than this must not keep it from delivering.
+        for _ in range(-(-len(self._queue) // _SPANS_PER_SLICE)):
+            self.pending.encode(self._queue, _SPANS_PER_SLICE)
+            if self._queue:
+                time.sleep(_PAUSE_S)
 
     def _interval_s(self) -> float:
         """How long the next early flush has to wait: the setting, longer where a round costs much, up to the linger."""
@@ -192,35 +172,6 @@ class Delivery:
         round_cpu_s, self._cpu_s = cpu_s - self._cpu_s, cpu_s
         linger_s = self._settings.linger_ms / 1000
         return max(self._settings.early_flush_interval_ms / 1000, min(round_cpu_s / _LARGEST_CPU_SHARE, linger_s))
-
-    def _accept(self, span: ReadableSpan) -> None:
-        try:
-            encoded = self._encoded(span)
-        except Exception:
-            # A span is data of any kind (a str subclass whose encode fails): one of them must not stop the rest.
-            self._counters.dropped_spans_total += 1
-            logger.warning("A span could not be encoded and was dropped", exc_info=True)
-            return
-        size = len(encoded.span)
-        if self._pending_bytes + size > self._settings.max_pending_bytes:
-            self._counters.dropped_spans_total += 1
-            return
-        self._pending.append(encoded)
-        self._pending_bytes += size
-
-    def _encoded(self, span: ReadableSpan) -> EncodedSpan:
-        encoder = self._encoder
-        resource, scope = encoder.resource(span.resource), encoder.scope(span.instrumentation_scope)
-        body = encoder.span(span)
-        limit = MAX_RECORD_BYTES - len(resource) - len(scope) - 64
-        if len(body) > limit:
-            self._counters.shortened_spans_total += 1
-            for max_text_length in _CUTS:
-                body = encoder.span(span, max_text_length)
-                if len(body) <= limit:
-                    break
-        assert span.context is not None
-        return EncodedSpan(span.context.trace_id, resource, scope, body)
 
     async def _deliver_forever(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
@@ -240,21 +191,22 @@ class Delivery:
                 backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
 
     async def _deliver(self) -> None:
-        """Send everything pending. Raises with the undelivered back in ``_pending``."""
-        while self._pending:
+        """Send everything pending. Raises with the undelivered pending again."""
+        while self.pending:
             producer = await self._connected_producer()
             partitions = await producer.partitions_for(self._settings.topic)
-            taken = [self._pending.popleft() for _ in range(min(len(self._pending), _SPANS_PER_ROUND))]
-            batch = records(taken, len(partitions), MAX_RECORD_BYTES)
-            outcomes = await asyncio.gather(*(self._send(producer, record) for record in batch), return_exceptions=True)
+            batch = records(self.pending.take(_SPANS_PER_ROUND), len(partitions), self._max_record_bytes)
+            outcomes = await self._send(producer, batch)
             failure: BaseException | None = None
             for record, outcome in zip(batch, outcomes, strict=True):
                 if outcome is None:
                     self._counters.exported_spans_total += len(record.spans)
                     self._counters.exported_records_total += 1
-                    self._pending_bytes -= sum(len(span.span) for span in record.spans)
+                    self.pending.settled(record.spans)
+                elif isinstance(outcome, MessageSizeTooLargeError):
+                    self._send_smaller(record)
                 else:
-                    self._pending.extendleft(reversed(record.spans))
+                    self.pending.put_back(record.spans)
                     failure = outcome
             if failure is not None:
                 raise failure
@@ -262,12 +214,34 @@ class Delivery:
         self._collected.clear()
         self._idle.set()
 
-    async def _send(self, producer: AIOKafkaProducer, record: Record) -> None:
-        # A prepared batch is exactly one Kafka record batch, and passes by instrumentations of `send`.
-        batch = producer.create_batch()
-        batch.append(key=None, value=record.value, timestamp=time.time_ns() // 1_000_000)
-        batch.close()
-        await (await producer.send_batch(batch, self._settings.topic, partition=record.partition))
+    async def _send(self, producer: AIOKafkaProducer, batch: list[Record]) -> list[BaseException | None]:
+        """Hand over all records and wait for all: the client sends them in one request for each broker."""
+        acknowledgments = []
+        for record in batch:
+            # A prepared batch is exactly one Kafka record batch, and passes by instrumentations of `send`.
+            builder = producer.create_batch()
+            builder.append(key=None, value=record.value, timestamp=time.time_ns() // 1_000_000)
+            builder.close()
+            try:
+                acknowledgments.append(
+                    await producer.send_batch(builder, self._settings.topic, partition=record.partition)
+                )
+            except KafkaError as error:
+                refused = self._loop.create_future()
+                refused.set_exception(error)
+                acknowledgments.append(refused)
+        outcomes = await asyncio.gather(*acknowledgments, return_exceptions=True)
+        return [outcome if isinstance(outcome, BaseException) else None for outcome in outcomes]
+
+    def _send_smaller(self, record: Record) -> None:
+        """The broker or the topic takes less than Kafka's default: trying the same again would never end."""
+        if len(record.spans) == 1 or len(record.value) <= _SMALLEST_RECORD_BYTES:
+            self._counters.dropped_spans_total += len(record.spans)
+            self.pending.settled(record.spans)
+            self._last_error = f"a record of {len(record.value)} bytes is too large for Kafka"
+        else:
+            self._max_record_bytes = max(_SMALLEST_RECORD_BYTES, len(record.value) // 2)
+            self.pending.put_back(record.spans)
 
     async def _connected_producer(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -291,12 +265,10 @@ class Delivery:
                 logger.debug("closing the Kafka producer: %s", error)
 
     async def _flushed(self) -> None:
-        while True:
-            if self._collecting is not None:
-                await asyncio.shield(self._collecting)
-            if not self._queue:
-                break
-            self._start_collecting()
+        self._encode()
+        if self.pending:
+            self._idle.clear()
+            self._collected.set()
         await self._idle.wait()
 
     def _note_failure(self, error: BaseException) -> None:
@@ -320,31 +292,3 @@ class Delivery:
                 "%d spans dropped since the last notice (%s)", dropped - self._logged_drops, self._last_error
             )
             self._logged_drops, self._logged_at = dropped, now
-
-
-# aiokafka logs several errors a second while Kafka is away. On our threads we say it ourselves, once; a service's own
-# Kafka clients run on other threads and keep their voice.
-_quiet_threads: set[int] = set()
-
-
-def _is_not_ours_to_tell(record: logging.LogRecord) -> bool:
-    return record.thread not in _quiet_threads or logger.isEnabledFor(logging.DEBUG)
-
-
-for _name in ("aiokafka", "aiokafka.conn", "aiokafka.cluster", "aiokafka.producer.sender"):
-    logging.getLogger(_name).addFilter(_is_not_ours_to_tell)
-
-
-class _ResolvingLoop(asyncio.SelectorEventLoop):
-    """Resolves names on its own thread.
-
-    asyncio would hand that to an executor, which takes no work once the
-    interpreter is ending: a short script could then never deliver its spans.
-    Nothing else waits for this loop.
-    """
-
-    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
-        return socket.getaddrinfo(host, port, **hints)
-
-    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
-        return socket.getnameinfo(sockaddr, flags)

@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
 
-from tracewatch.delivery import Counters, Delivery
+from tracewatch.delivery import ENCODE_AT_SPANS, Delivery
+from tracewatch.pending import Counters
 from tracewatch.settings import ProducerSettings
 
 logger = logging.getLogger(__name__)
@@ -47,18 +48,23 @@ class KafkaSpanExporter(SpanExporter):
 
     def offer(self, span: ReadableSpan) -> bool:
         """Queue one ended span; False if it was dropped. Called on the service's threads."""
-        if len(self._queue) >= self.settings.max_queue_spans:
+        queue = self._queue
+        waiting = len(queue)
+        if waiting >= self.settings.max_queue_spans:
             self.counters.dropped_spans_total += 1
             return False
         delivery = self._delivery or self._started()
         if delivery is None:
             return False
-        self._queue.append(span)
-        parent = span.parent
-        if parent is None or parent.is_remote or span.status.status_code is StatusCode.ERROR:
-            delivery.hurry()
-        else:
-            delivery.arm()
+        queue.append(span)
+        if waiting >= ENCODE_AT_SPANS and not delivery.encoding:
+            delivery.encode_soon()
+        if not delivery.hurried:
+            parent = span.parent
+            if parent is None or parent.is_remote or span.status.status_code is StatusCode.ERROR:
+                delivery.hurry()
+            elif not delivery.armed:
+                delivery.arm()
         return True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

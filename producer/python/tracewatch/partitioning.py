@@ -6,30 +6,48 @@ positive, modulo the partition count. tests/vectors/partitions.json holds it for
 every language.
 """
 
-import struct
+import sys
+from array import array
+from collections.abc import Sequence
+from typing import Final
 
-_M = 0x5BD1E995
-_MASK = 0xFFFFFFFF
-# murmur2 starts from its seed, 0x9747b28c in Kafka, and the length: a hex trace id has 32 bytes.
-_START = 0x9747B28C ^ 32
-_words = struct.Struct("<8I").unpack
-_lanes = struct.Struct("<8Q")
-_LANES_MASK = int.from_bytes(_lanes.pack(*[_MASK] * 8), "little")
+_M: Final = 0x5BD1E995
+# murmur2 starts from its seed, 0x9747b28c in Kafka, and the length: a hex trace id has 32 bytes, eight words.
+_START: Final = 0x9747B28C ^ 32
+_WORDS: Final = 8
 
 
 def partition_of(trace_id: int, partition_count: int) -> int:
     """Partition, 0-based, of a 128-bit trace id on a topic of ``partition_count`` partitions."""
-    return (_murmur2_of_32_bytes(b"%032x" % trace_id) & 0x7FFFFFFF) % partition_count
+    return partitions_of((trace_id,), partition_count)[0]
 
 
-def _murmur2_of_32_bytes(data: bytes) -> int:
-    # The eight words are mixed at once, each in 64 bits of one long integer, where no product can reach its neighbour;
-    # only the chain through h takes them in turn. Half the time of the plain loop, which is a sixth of a span's cost.
-    # Source: org.apache.kafka.common.utils.Utils.murmur2 (Austin Appleby's MurmurHash2).
-    k = int.from_bytes(_lanes.pack(*_words(data)), "little") * _M & _LANES_MASK
-    k = ((k ^ k >> 24) & _LANES_MASK) * _M & _LANES_MASK
-    h = _START
-    for word in _lanes.unpack(k.to_bytes(64, "little")):
-        h = (h * _M & _MASK) ^ word
-    h = (h ^ h >> 13) * _M & _MASK
-    return h ^ h >> 15
+def partitions_of(trace_ids: Sequence[int], partition_count: int) -> list[int]:
+    """The partition of each trace id.
+
+    All are hashed at once, each in 64 bits of one long integer, where no product of
+    32 bits can reach its neighbour: a seventh of the time of one after the other,
+    which would be a tenth of a span's whole cost.
+
+    Source: org.apache.kafka.common.utils.Utils.murmur2 (Austin Appleby's MurmurHash2).
+    """
+    count = len(trace_ids)
+    digits = b"".join([b"%032x" % trace_id for trace_id in trace_ids])
+    words = array("I", digits)
+    if sys.byteorder == "big":
+        words.byteswap()
+    columns = memoryview(words)
+    lanes = array("I", bytes(8 * count))
+    low_halves = memoryview(lanes)[::2] if sys.byteorder == "little" else memoryview(lanes)[1::2]
+    ones = int.from_bytes(array("Q", [1]) * count, sys.byteorder)
+    mask = ones * 0xFFFFFFFF
+    h = ones * _START
+    for column in range(_WORDS):
+        low_halves[:] = columns[column::_WORDS]
+        k = int.from_bytes(lanes, sys.byteorder) * _M & mask
+        k = ((k ^ k >> 24) & mask) * _M & mask
+        h = (h * _M & mask) ^ k
+    h = ((h ^ h >> 13) & mask) * _M & mask
+    h ^= h >> 15
+    hashes = array("Q", h.to_bytes(8 * count, sys.byteorder))
+    return [(each & 0x7FFFFFFF) % partition_count for each in hashes]

@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from tracewatch.encoder import delimited, varint
 from tracewatch.gateway.errors import UnreadableBody
-from tracewatch.records import EncodedSpan
+from tracewatch.protobuf import delimited, varint
+from tracewatch.records import EncodedSpan, Envelope, framed
 from tracewatch.settings import MAX_RECORD_BYTES
 
 PROTOBUF = "application/x-protobuf"
@@ -95,15 +95,15 @@ def _received(request: ExportTraceServiceRequest) -> Received:
             scope = ScopeSpans(schema_url=scope_spans.schema_url)
             if scope_spans.HasField("scope"):
                 scope.scope.CopyFrom(scope_spans.scope)
-            scope_bytes = scope.SerializeToString()
+            envelope = Envelope(resource_bytes, scope.SerializeToString())
             for span in scope_spans.spans:
                 encoded = span.SerializeToString()
-                size = len(encoded) + len(resource_bytes) + len(scope_bytes)
+                size = len(encoded) + envelope.size_bytes
                 if invalid := _reason_against(span, size):
                     rejected += 1
                     reason = reason or invalid
                     continue
-                spans.append(EncodedSpan(int.from_bytes(span.trace_id, "big"), resource_bytes, scope_bytes, encoded))
+                spans.append((int.from_bytes(span.trace_id, "big"), envelope, framed(encoded)))
     return Received(spans, rejected, reason)
 
 
