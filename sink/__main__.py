@@ -18,7 +18,8 @@ from sink.settings import SinkSettings
 from sink.store import Store
 from sink.telemetry import Metrics, TelemetryServer, steady_s
 from tracecore.errors import InvalidSetting
-from tracecore.settings import DatabaseSettings, KafkaSettings, read
+from tracecore.redaction import Redaction
+from tracecore.settings import DatabaseSettings, KafkaSettings, RedactionSettings, read
 
 logger = logging.getLogger("sink")
 
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings, database = read(SinkSettings), read(DatabaseSettings)
         if chosen.command == "retention":
             return _keep_house_once(settings, database, chosen.dry_run)
-        asyncio.run(_run(settings, read(KafkaSettings), database))
+        asyncio.run(_run(settings, read(KafkaSettings), database, read(RedactionSettings).redaction))
     except InvalidSetting as error:
         print(f"sink: {error}", file=sys.stderr)
         return 1
@@ -59,13 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _run(settings: SinkSettings, kafka: KafkaSettings, database: DatabaseSettings) -> None:
+async def _run(settings: SinkSettings, kafka: KafkaSettings, database: DatabaseSettings, redaction: Redaction) -> None:
     # Batches are large and live shortly, without cycles: collecting young garbage often costs a fifth of the time.
     gc.set_threshold(200_000, 50, 1000)
     metrics = Metrics()
     url = database.url.get_secret_value()
-    store = Store(url, redrive_topic=kafka.topics.otlp_spans)
-    sink = Sink(kafka, settings, store, metrics)
+    store = Store(url, kafka.topics.otlp_spans, redaction)
+    sink = Sink(kafka, settings, store, metrics, redaction)
     server = TelemetryServer(
         settings.host, settings.port, metrics.registry, lambda: sink.progress.problem(steady_s(), settings.stalled_s)
     )

@@ -12,7 +12,9 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from sink.errors import PoisonRow
+from sink.redaction import SecretInside
 from tracecore.otlp import AttributeValue, value_of
+from tracecore.redaction import BUILT_IN, Redaction
 
 #: Two generations of this many key-values are kept, each of at most this size: 15 MB of ordinary ones.
 CACHED_FRAGMENTS = 32_768
@@ -28,14 +30,18 @@ _json = msgspec.json.Encoder()
 class FragmentCache:
     """JSON members (``"key":value``) of OTLP KeyValue messages, by their bytes."""
 
-    def __init__(self, size: int = CACHED_FRAGMENTS) -> None:
+    def __init__(self, redaction: Redaction = BUILT_IN, size: int = CACHED_FRAGMENTS) -> None:
+        self._redaction = redaction
         self._size = size
         self._young: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
         self._keys: dict[bytes, bytes] = {}
 
     def object_of(self, key_values: Iterable[bytes]) -> bytes:
-        """A JSON object of encoded KeyValue messages; PostgreSQL lets a later key win. Raises ``PoisonRow``."""
+        """A JSON object of encoded KeyValue messages; PostgreSQL lets a later key win.
+
+        Raises ``PoisonRow``; ``SecretInside`` if a value is to be masked first.
+        """
         known, missing = self._young, self._missing
         fields = [_field(key_value) for key_value in key_values]
         return b"{" + b",".join([known.get(field) or missing(field) for field in fields]) + b"}"
@@ -72,7 +78,12 @@ class FragmentCache:
         if field[0] != _ATTRIBUTE:
             raise IndexError("not an attribute")
         key_value = field[2:] if field[1] < 128 else field[3:]
-        fragment = self._old.get(field) or self._short(key_value) or _fragment(key_value)
+        fragment = self._old.get(field)
+        if fragment is None:
+            # What is kept was looked at: only what is new is asked about.
+            if self._redaction.touches(key_value):
+                raise SecretInside
+            fragment = self._short(key_value) or _fragment(key_value)
         if len(field) <= CACHED_FRAGMENT_BYTES:
             if len(self._young) >= self._size:
                 # In place, so that the dictionary that a loop holds stays the one that is filled.

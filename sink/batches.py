@@ -11,11 +11,13 @@ from typing import NamedTuple
 import msgspec
 
 from sink.merge import Revision
+from sink.redaction import masked_statement
 from sink.rows import RowEncoder, TraceRows, digest_of
 from tracecore.alert import Alert
 from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.health import Health
+from tracecore.redaction import BUILT_IN, Redaction
 from tracecore.topics import Topics
 from tracecore.window import Window
 from tracecore.wire import decode_alert, decode_health, decode_trace, decode_window, joined
@@ -93,8 +95,9 @@ class Batch:
 class Batcher:
     """Gathers records until a batch is due."""
 
-    def __init__(self, topics: Topics, limits: BatchLimits) -> None:
+    def __init__(self, topics: Topics, limits: BatchLimits, redaction: Redaction = BUILT_IN) -> None:
         self._topics = topics
+        self._redaction = redaction
         self._limits = limits
         self._entries: dict[tuple[str, int], list[Entry]] = {}
         self._rows = 0
@@ -190,10 +193,10 @@ class Batcher:
         if record.topic == self._topics.traces:
             return decode_trace(record.value)
         if record.topic == self._topics.windows:
-            return decode_window(record.value)
+            return masked_statement(self._redaction, decode_window(record.value))
         if record.topic == self._topics.health:
-            return decode_health(record.value)
-        return decode_alert(record.value)
+            return masked_statement(self._redaction, decode_health(record.value))
+        return masked_statement(self._redaction, decode_alert(record.value))
 
 
 def batch_of(entries: list[Entry], encoder: RowEncoder) -> Batch:

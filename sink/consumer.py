@@ -25,6 +25,7 @@ from sink.settings import SinkSettings
 from sink.store import Outcome, Partition, Store
 from sink.telemetry import Metrics, Progress
 from tracecore.log_end import LogEnds
+from tracecore.redaction import Redaction
 from tracecore.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,9 @@ REPORT_EVERY_S = 10.0
 class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One member of the consumer group."""
 
-    def __init__(self, kafka: KafkaSettings, settings: SinkSettings, store: Store, metrics: Metrics) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, settings: SinkSettings, store: Store, metrics: Metrics, redaction: Redaction
+    ) -> None:
         topics = kafka.topics
         self._kafka = kafka
         self._settings = settings
@@ -52,8 +55,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._names = (topics.traces, topics.windows, topics.alerts, topics.health)
         self._store = store
         self._metrics = metrics
-        self._encoder = RowEncoder()
-        self._batcher = Batcher(topics, settings.batch_limits)
+        self._encoder = RowEncoder(redaction)
+        self._batcher = Batcher(topics, settings.batch_limits, redaction)
         #: Where PostgreSQL stands, of the partitions that were sought; others are not read yet.
         self._stored: dict[Partition, int] = {}
         self._assigned: set[Partition] = set()

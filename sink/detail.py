@@ -11,8 +11,10 @@ from google.protobuf.message import DecodeError
 
 from sink.attributes import FragmentCache, json_of
 from sink.errors import PoisonRow
+from sink.redaction import SecretInside
 from tracecore.errors import MalformedPayload
 from tracecore.otlp import AttributeValue, SpanDetail, span_detail
+from tracecore.redaction import BUILT_IN, Redaction
 from tracecore.span import StatusCode
 
 #: Of an error span: the first of these that it has says what kind of error it is.
@@ -49,11 +51,15 @@ class Detail(NamedTuple):
 class DetailReader:
     """Reads what spans hold; keeps key-values that repeat."""
 
-    def __init__(self) -> None:
-        self._fragments = FragmentCache()
+    def __init__(self, redaction: Redaction = BUILT_IN) -> None:
+        self._redaction = redaction
+        self._fragments = FragmentCache(redaction)
 
     def plain(self, raw: bytes, end_ns: int) -> bytes | None:
-        """The attributes of a span that has nothing else, or None: then ``full`` reads it. Raises ``PoisonRow``."""
+        """The attributes of a span that has nothing else, or None: then ``full`` reads it.
+
+        Raises ``PoisonRow``; ``SecretInside`` if something is to be masked first, as ``full`` does.
+        """
         at = raw.find(_END_TIME_TAG + end_ns.to_bytes(8, "little")) + _END_TIME_BYTES
         if at < _END_TIME_BYTES:
             return None
@@ -84,6 +90,10 @@ class DetailReader:
             raise PoisonRow(str(error)) from None
         if "\0" in detail.status_message:
             raise PoisonRow("the status message has a NUL character")
+        if self._redaction.text(detail.status_message) != detail.status_message or any(
+            self._redaction.touches(pair) for link in parts.links for pair in _Link.FromString(link).attributes
+        ):
+            raise SecretInside
         links = [
             {"trace_id": link.trace_id.hex(), "span_id": link.span_id.hex(), "attributes": link.attributes}
             for link in detail.links
@@ -98,6 +108,8 @@ class DetailReader:
 
     def _event(self, event: Any) -> bytes:
         attributes = self._fragments.object_of(event.attributes)
+        if self._redaction.text(event.name) != event.name:
+            raise SecretInside
         return b'{"name":%b,"time_ns":%d,"attributes":%b}' % (json_of(event.name), event.time_ns, attributes)
 
 
@@ -115,8 +127,8 @@ def _named_in(attributes: dict[str, AttributeValue]) -> str:
     return next((str(attributes[name]) for name in ERROR_TYPE_ATTRIBUTES if attributes.get(name)), "")
 
 
-def _schema() -> tuple[Any, Any]:
-    """Message classes, wire-compatible with OTLP's Span and Event, that leave attributes encoded."""
+def _schema() -> tuple[Any, Any, Any]:
+    """Message classes, wire-compatible with OTLP's Span, Event and Link, that leave attributes encoded."""
     proto = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="tracewatch/parts.proto", package="tracewatch", syntax="proto3")
     one, many = proto.LABEL_OPTIONAL, proto.LABEL_REPEATED
@@ -132,6 +144,7 @@ def _schema() -> tuple[Any, Any]:
             ("name", 2, proto.TYPE_STRING, one),
             ("attributes", 3, proto.TYPE_BYTES, many),
         ),
+        "Link": (("attributes", 4, proto.TYPE_BYTES, many),),
     }
     for name, declared in shapes.items():
         message = file.message_type.add(name=name)
@@ -139,10 +152,10 @@ def _schema() -> tuple[Any, Any]:
             message.field.add(name=field, number=number, type=kind, label=label)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    parts, event = (
+    parts, event, link = (
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"tracewatch.{name}")) for name in shapes
     )
-    return parts, event
+    return parts, event, link
 
 
-_Parts, _Event = _schema()
+_Parts, _Event, _Link = _schema()

@@ -18,8 +18,10 @@ from sink import binary
 from sink.attributes import json_of
 from sink.detail import DetailReader
 from sink.errors import PoisonRow
+from sink.redaction import SecretInside, masked_trace
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
 from tracecore.otlp import attributes_of, resource_attributes
+from tracecore.redaction import BUILT_IN, Redaction
 from tracecore.span import Resource, Scope, StatusCode
 
 SPAN_COLUMNS = (
@@ -42,6 +44,9 @@ LATEST_AFTER_ARRIVAL_NS = DAY_NS
 
 #: Longest service and operation that an index row of PostgreSQL holds with certainty (2704 bytes with the time).
 LONGEST_INDEXED = 600
+
+#: Names of operations that were found to have no secret in them.
+_REMEMBERED_NAMES = 50_000
 
 _SPAN_FIELDS = SPAN_COLUMNS.count(",") + 1
 _TRACE_FIELDS = TRACE_COLUMNS.count(",") + 1
@@ -92,14 +97,23 @@ class TraceRows:
 
 
 class RowEncoder:
-    """Makes rows; keeps what repeats (key-values, ids of resources and scopes)."""
+    """Makes rows, secrets masked; keeps what repeats (key-values, ids of resources and scopes)."""
 
-    def __init__(self) -> None:
-        self._details = DetailReader()
+    def __init__(self, redaction: Redaction = BUILT_IN) -> None:
+        self._redaction = redaction
+        self._details = DetailReader(redaction)
         self._ids: dict[Resource | Scope, int] = {}
+        self._plain_names: set[str] = set()
 
     def rows_of(self, trace: ClosedTrace, digest: bytes) -> TraceRows:
         """Rows of a trace and its spans; spans that cannot be stored apart, in ``poison``."""
+        try:
+            return self._rows_of(trace, digest)
+        except SecretInside:
+            return self._rows_of(masked_trace(self._redaction, trace), digest)
+
+    def _rows_of(self, trace: ClosedTrace, digest: bytes) -> TraceRows:
+        self._check_names({span[5] for span in trace.spans} - self._plain_names)
         rows = TraceRows(trace, b"", [], [], [], [], set())
         resource_ids = rows.resource_ids = [self.id_of(resource) for resource in trace.resources]
         scope_ids = rows.scope_ids = [self.id_of(scope) for scope in trace.scopes]
@@ -205,15 +219,25 @@ class RowEncoder:
         return rows
 
     def id_of(self, shared: Resource | Scope) -> int:
-        """Id of a resource or scope: a hash of its bytes, as a signed bigint."""
+        """Id of a resource or scope: a hash of its bytes, as a signed bigint. Raises ``SecretInside``."""
         known = self._ids.get(shared)
         if known is None:
+            masked = self._redaction.masked_resource if isinstance(shared, Resource) else self._redaction.masked_scope
+            if masked(shared.raw) != shared.raw:
+                raise SecretInside
             if len(self._ids) > 100_000:
                 self._ids.clear()
             schema = shared.schema_url.encode("utf-8", "replace")
             digest = sha256(len(shared.raw).to_bytes(4, "big") + shared.raw + schema).digest()
             known = self._ids[shared] = int.from_bytes(digest[:8], "big", signed=True)
         return known
+
+    def _check_names(self, unknown: set[str]) -> None:
+        if any(self._redaction.text(name) != name for name in unknown):
+            raise SecretInside
+        if len(self._plain_names) > _REMEMBERED_NAMES:
+            self._plain_names.clear()
+        self._plain_names |= unknown
 
     def _more(self, span: TracedSpan, trace: ClosedTrace, rows: TraceRows) -> tuple[bytes, bytes, bytes]:
         """Attributes; status message, error type and warnings; events and links of a span that is not plain."""

@@ -23,6 +23,7 @@ from sink.rows import DAY_NS, SPAN_COLUMNS
 from sink.sums_store import store_sums
 from sink.trace_store import TraceStore
 from sink.window_store import store_windows
+from tracecore.redaction import BUILT_IN, Redaction
 
 Partition = tuple[str, int]
 Publish = Callable[[Sequence[Letter]], None]
@@ -64,13 +65,13 @@ class _Unit(NamedTuple):
 class Store:
     """One connection to PostgreSQL. Not for several threads."""
 
-    def __init__(self, database_url: str, redrive_topic: str) -> None:
+    def __init__(self, database_url: str, redrive_topic: str, redaction: Redaction = BUILT_IN) -> None:
         """``redrive_topic``: where spans are to be sent again that were stored nowhere."""
         self._url = database_url
         self._redrive_topic = redrive_topic
         self._connection: psycopg.Connection | None = None
         self._prerequisites = Prerequisites()
-        self._traces = TraceStore(self._prerequisites)
+        self._traces = TraceStore(self._prerequisites, redaction)
         self._races = 0
 
     def offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:

@@ -14,6 +14,7 @@ from sink.prerequisites import Prerequisites
 from sink.rows import SPAN_COLUMNS, TRACE_COLUMNS, ErrorSpan, PoisonSpan, RowEncoder, TraceRows
 from tracecore.closed_trace import ServiceLink
 from tracecore.otlp import resource_of
+from tracecore.redaction import Redaction
 from tracecore.span import Scope, StatusCode
 
 
@@ -44,9 +45,9 @@ class _Known:
 class TraceStore:
     """Writes traces within the caller's transaction."""
 
-    def __init__(self, prerequisites: Prerequisites) -> None:
+    def __init__(self, prerequisites: Prerequisites, redaction: Redaction) -> None:
         self._prerequisites = prerequisites
-        self._encoder = RowEncoder()
+        self._encoder = RowEncoder(redaction)
 
     def store(
         self, connection: psycopg.Connection, batch: Batch, trace_ids: Sequence[bytes], sums: Sums

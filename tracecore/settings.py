@@ -4,13 +4,15 @@ A room declares a pydantic-settings class with the prefix ``TRACEWATCH_<ROOM>_``
 its start; values are passed down from there. A wrong value stops the start and names the variable.
 """
 
+import re
 import ssl
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tracecore.errors import InvalidSetting
+from tracecore.redaction import Redaction
 from tracecore.topics import Topics
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
@@ -67,6 +69,38 @@ class KafkaSettings(BaseSettings):
         if self.security_protocol.endswith("SSL"):
             options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_cafile)
         return options
+
+
+class RedactionSettings(BaseSettings):
+    """What is masked before it is stored; the instrumentation reads the same variables and masks before it sends."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACEWATCH_REDACT_", frozen=True)
+
+    keys: str = Field(
+        "",
+        description="Keys to mask besides the built-in ones, comma-separated: ends of keys, or whole keys with dots.",
+    )
+    patterns: list[str] = Field(
+        default_factory=list, description="JSON list of regular expressions: what they match in values is masked."
+    )
+    defaults: bool = Field(
+        True, description="Mask authorization, cookies, passwords, API keys (docs/security.md) and card numbers."
+    )
+
+    @field_validator("patterns")
+    @classmethod
+    def _compiles(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+        return patterns
+
+    @property
+    def redaction(self) -> Redaction:
+        """What masks by these settings."""
+        return Redaction(self.keys.split(","), self.patterns, self.defaults)
 
 
 class DatabaseSettings(BaseSettings):

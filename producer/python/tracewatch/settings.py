@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tracewatch.errors import InvalidSetting
+from tracewatch.redaction import Redaction
 
 SPANS_TOPIC = "tracewatch.spans"
 # Kafka's own default limit is 1 048 588 bytes for a batch; the rest is for its framing.
@@ -59,10 +60,11 @@ class ProducerSettings:
     max_pending_bytes: int = 32 * 1024 * 1024
     flush_timeout_s: float = 5.0
     compression: str = "none"
+    redaction: Redaction = field(default_factory=Redaction)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "ProducerSettings":
-        """Read ``TRACEWATCH_KAFKA_*`` and ``TRACEWATCH_PRODUCER_*``. Raises InvalidSetting."""
+        """Read ``TRACEWATCH_KAFKA_*``, ``_PRODUCER_*`` and ``_REDACT_*``. Raises InvalidSetting."""
         return cls(
             kafka=KafkaSettings.from_environment(environ),
             topic=spans_topic(environ),
@@ -72,6 +74,7 @@ class ProducerSettings:
             max_pending_bytes=whole_number(environ, "TRACEWATCH_PRODUCER_MAX_PENDING_BYTES", 32 * 1024 * 1024),
             flush_timeout_s=float(whole_number(environ, "TRACEWATCH_PRODUCER_FLUSH_TIMEOUT_S", 5)),
             compression=_choice(environ, "TRACEWATCH_PRODUCER_COMPRESSION", _COMPRESSIONS, "none"),
+            redaction=Redaction.from_environment(environ),
         )
 
 
