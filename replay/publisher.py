@@ -60,6 +60,14 @@ class ReplayPublisher:
         self._last_arrival_ns[record.partition] = record.arrival_ns
         await self._deliver(record.partition, record.arrival_ns, record.value, record.headers(self._replay_id))
 
+    async def tell_time(self, arrival_ns: int) -> None:
+        """Tell partitions that got nothing of late that all is sent that arrived before: workers take records in the
+        order of arrival over all partitions, and would wait for more."""
+        for partition in range(self.partitions):
+            if self._last_arrival_ns.get(partition, 0) < arrival_ns:
+                self._last_arrival_ns[partition] = arrival_ns
+                await self._deliver(partition, arrival_ns, b"", [(REPLAY_HEADER, self._replay_id.encode())])
+
     async def flush(self) -> None:
         """Wait until everything sent is stored by Kafka. Raises ``ReplayError`` if something was not."""
         await self._producer.flush()

@@ -221,6 +221,7 @@ class Run:
         return []
 
     async def _checkpoint(self, publisher: ReplayPublisher, position: int) -> None:
+        await publisher.tell_time(self.counts.last_arrival_ns)
         await publisher.flush()
         counts = self.counts
         if await self._journal.checkpoint(

@@ -7,12 +7,14 @@ topic (``acks=False``), for it commits past events that were not acknowledged (f
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import faust
 from faust.types import TP
 
+from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
 from stream.consumer_access import commit, last_fetch, seek, starts
 from stream.continuity import Cursor
@@ -30,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: How often the watermark of a silent partition moves.
 TICK_S = 0.1
+#: The same for a replay, in the time of its records.
+REPLAY_STEP_NS = 1_000_000_000
 
 HooksFor = Callable[[str], Hooks]
 
@@ -46,6 +50,10 @@ class Source:
         self.told_at = 0.0
         # True while nothing was read and the time is our own clock's, so that detection hears of silence.
         self.is_guess = False
+        #: Of a replay: records that wait for older ones of other partitions.
+        self.held: deque[Held] = deque()
+        #: The end of the replay was read here.
+        self.is_over = False
         self._new_pipeline = lambda replay_id: Pipeline(partition, rules, budget, hooks_for(replay_id), replay_id)
 
     def pipeline(self, replay_id: str) -> Pipeline:
@@ -55,12 +63,20 @@ class Source:
             pipeline = self.pipelines[replay_id] = self._new_pipeline(replay_id)
         return pipeline
 
+    @property
+    def first_held(self) -> Held | None:
+        """The oldest record that waits."""
+        return self.held[0] if self.held else None
+
+    @property
+    def next_offset(self) -> int:
+        """The offset of the first record that was not taken yet."""
+        return self.held[0][1].offset if self.held else self.cursor.next_offset
+
     def watermark(self) -> int:
         """The offset to commit."""
         needed = [p.first_offset for p in self.pipelines.values()]
-        return watermark(
-            self.cursor.next_offset, min((offset for offset in needed if offset is not None), default=None)
-        )
+        return watermark(self.next_offset, min((offset for offset in needed if offset is not None), default=None))
 
     def forget_guess(self) -> None:
         """The first record came: its time counts, not what was guessed."""
@@ -89,7 +105,9 @@ class SpanAgent:
         self._hooks_for = hooks_for
         self._source_topic = source_topic
         self._is_replay = source_topic == rules.topics.replay
+        #: A worker of one replay takes its records in the order of their arrival; those of others it passes over.
         self._only_replay = only_replay
+        self._replay_ns = 0
         self.budget = SpanBudget(memory_spans)
         self.sources: dict[TP, Source] = {}
         # Partitions that were revoked: if they come back with nobody having read on, so does their state.
@@ -144,9 +162,24 @@ class SpanAgent:
             verdict = source.cursor.judge(message.offset, time.monotonic())
             if verdict == "missing":
                 await self._ask_again(message.tp, source)
-            elif verdict == "read":
+            elif verdict == "read" and not self._only_replay:
                 async with self._publishing:
                     await self._outlet.send(self._taken(message, source))
+            elif verdict == "read" and self._replay_id(message) == self._only_replay:
+                source.held.append((self._arrival_ns(message), message))
+                await self._take_in_order()
+
+    async def _take_in_order(self) -> None:
+        """Take what waits, as far as no partition can have an older record."""
+        while (source := next_in_order(self.sources.values())) is not None:
+            async with self._publishing:
+                arrival_ns, message = source.held.popleft()
+                if arrival_ns >= self._replay_ns + REPLAY_STEP_NS:
+                    # As the clock does for live partitions that are silent: all have come to this time.
+                    self._replay_ns = arrival_ns - arrival_ns % REPLAY_STEP_NS
+                    for pipeline in self.all_pipelines():
+                        await self._outlet.send(pipeline.advance(self._replay_ns))
+                await self._outlet.send(self._taken(message, source))
 
     async def _ask_again(self, tp: TP, source: Source) -> None:
         self.gaps_total += 1
@@ -170,11 +203,12 @@ class SpanAgent:
         self.records_total += 1
         self.last_progress_at = time.monotonic()
         headers = dict(message.headers) if message.headers else {}
-        replay_id = headers.get(REPLAY_HEADER, b"").decode("utf-8", "replace")
-        if self._only_replay and replay_id != self._only_replay:
-            return []  # another worker's, in a group of its own
+        replay_id = self._replay_id(message)
         if REPLAY_END_HEADER in headers:
+            source.is_over = True
             return self._finished(source, replay_id)
+        if replay_id and not message.value and HANDOVER_HEADER not in headers:
+            return []  # it only told how far the replay has come
         try:
             pipeline = source.pipeline(replay_id)
             is_known = False
@@ -192,6 +226,11 @@ class SpanAgent:
         for span in rejected:
             out.append(self._dead_letter(message, span.request, span.reason))
         return out
+
+    def _replay_id(self, message: Any) -> str:
+        return next((value for key, value in message.headers or () if key == REPLAY_HEADER), b"").decode(
+            "utf-8", "replace"
+        )
 
     def _finished(self, source: Source, replay_id: str) -> list[Outgoing]:
         """What the end of a replay closes; its state is forgotten. Detection waits for the end of every partition."""
@@ -311,7 +350,7 @@ class SpanAgent:
                     continue
                 for replay_id, pipeline in source.pipelines.items():
                     await self._outlet.send(self._handover(source, pipeline, replay_id), tp.partition)
-                handed_over[tp] = source.cursor.next_offset
+                handed_over[tp] = source.next_offset
             await self._commit_offsets(handed_over)
         logger.info("handed over %s", {tp.partition: offset for tp, offset in handed_over.items()})
 
@@ -320,5 +359,5 @@ class SpanAgent:
         replay = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
         return [
             Outgoing(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header), *replay))
-            for record in pipeline.handover(source.cursor.next_offset)
+            for record in pipeline.handover(source.next_offset)
         ]
