@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -45,9 +47,9 @@ def main() -> None:
         broker_kind = ApacheKafka if arguments.broker == "apache" else EmbeddedBroker
         broker = stack.enter_context(broker_kind(log_path=run_dir / "broker.log"))
         live_port = _started_rooms(stack, broker.bootstrap_servers, run_dir)
-        provider = _provider(broker.bootstrap_servers)
+        provider = provider_for(broker.bootstrap_servers)
         stack.callback(provider.shutdown)
-        delays = asyncio.run(_measured(provider, live_port, arguments.alerts, arguments.spans_per_s))
+        delays = asyncio.run(measured(provider, live_port, arguments.alerts, arguments.spans_per_s)).delays
     print(f"{broker_kind.title}: {len(delays)} of {arguments.alerts} errors reached the WebSocket")
     median, p99 = delays.quantile_ns(0.5), delays.quantile_ns(0.99)
     print(
@@ -73,20 +75,36 @@ def _started_rooms(stack: ExitStack, bootstrap_servers: str, run_dir: Path) -> i
     return live_port
 
 
-def _provider(bootstrap_servers: str) -> TracerProvider:
+def provider_for(bootstrap_servers: str) -> TracerProvider:
+    """A service's SDK with our exporter."""
     provider = TracerProvider(resource=Resource.create({"service.name": "bench"}))
     settings = ProducerSettings(kafka=KafkaSettings(bootstrap_servers=bootstrap_servers))
     provider.add_span_processor(KafkaSpanProcessor(KafkaSpanExporter(settings)))
     return provider
 
 
-async def _measured(provider: TracerProvider, live_port: int, count: int, spans_per_s: float) -> Delays:
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a WebSocket client heard while a service failed: how late, and how often which alert began to fire."""
+
+    delays: Delays
+    alerts: Counter[tuple[str, str]]
+    spans_per_s: float
+
+
+async def measured(
+    provider: TracerProvider, live_port: int, count: int, spans_per_s: float, name: str = "fails"
+) -> Heard:
+    """Let ``count`` operations called ``name`` and a number fail; wait until each was heard of, or for a while."""
     ended_ns: dict[str, int] = {}
-    delays = Delays()
+    delays, heard = Delays(), Counter[tuple[str, str]]()
 
     async def receive() -> None:
         async for received in alerts(f"ws://127.0.0.1:{live_port}"):
-            operation = received.alert["labels"]["operation"]
+            labels = received.alert["labels"]
+            operation = labels["operation"]
+            if received.alert["status"] == "firing":
+                heard[labels["alertname"], labels["service"]] += 1
             if operation in ended_ns:
                 delays.observe(time.time_ns() - ended_ns.pop(operation))
                 if len(delays) == count:
@@ -94,29 +112,44 @@ async def _measured(provider: TracerProvider, live_port: int, count: int, spans_
 
     receiving = asyncio.create_task(receive())
     await asyncio.sleep(1)  # the client connects
-    loading = asyncio.create_task(_load(provider, spans_per_s))
+    load = _Load(provider, spans_per_s)
+    loading = asyncio.create_task(load())
     tracer = provider.get_tracer("bench")
     for number in range(count):
-        span = tracer.start_span(f"fails {number}", kind=SpanKind.SERVER, attributes={"error.type": "BenchError"})
+        span = tracer.start_span(f"{name} {number}", kind=SpanKind.SERVER, attributes={"error.type": "BenchError"})
         span.set_status(Status(StatusCode.ERROR, "on purpose"))
         now_ns = time.time_ns()
-        ended_ns[f"fails {number}"] = now_ns
+        ended_ns[f"{name} {number}"] = now_ns
         span.end(now_ns)
         await asyncio.sleep(1 / ERRORS_PER_S)
+    rate = load.rate()
     with suppress(TimeoutError):
         await asyncio.wait_for(receiving, PATIENCE_S)
     loading.cancel()
-    return delays
+    return Heard(delays, heard, rate)
 
 
-async def _load(provider: TracerProvider, spans_per_s: float) -> None:
-    """Ordinary traces of four spans."""
-    tracer = provider.get_tracer("bench")
-    while spans_per_s > 0:
-        with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER):
-            for name in ("parse", "compute", "render"):
-                tracer.start_span(name).end()
-        await asyncio.sleep(4 / spans_per_s)
+class _Load:
+    """Ordinary traces of four spans, as many a second as asked for: what a late turn left out is made up for."""
+
+    def __init__(self, provider: TracerProvider, spans_per_s: float) -> None:
+        self._tracer = provider.get_tracer("bench")
+        self._spans_per_s = spans_per_s
+        self._begun_s = time.monotonic()
+        self._spans = 0
+
+    async def __call__(self) -> None:
+        while self._spans_per_s > 0:
+            while self._spans < (time.monotonic() - self._begun_s) * self._spans_per_s:
+                with self._tracer.start_as_current_span("GET /", kind=SpanKind.SERVER):
+                    for name in ("parse", "compute", "render"):
+                        self._tracer.start_span(name).end()
+                self._spans += 4
+            await asyncio.sleep(4 / self._spans_per_s)
+
+    def rate(self) -> float:
+        """Spans a second until now."""
+        return self._spans / (time.monotonic() - self._begun_s)
 
 
 if __name__ == "__main__":

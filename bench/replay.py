@@ -1,114 +1,136 @@
-"""How fast a recording is replayed into the history, and what that costs live alerts.
+"""How fast a recording is replayed, what that costs live alerts, and whether a replayed day is the day again.
 
-    python -m bench replay [--broker apache|embedded] [--minutes 60] [--alerts 100] [--spans-per-s 1000]
+    python -m bench replay [speed] [beside] [day] [--broker apache|embedded] [--minutes M] [--kills N]
+                           [--alerts 300] [--spans-per-s 1000]
 
-A stretch of the recording ob22 (../shared/data) goes through ``python -m replay`` at full speed: first alone, into an
-empty history, which is to be at least 50 times faster than it happened; then again, beside live traffic, whose alerts
-are to keep their delay: the 99th percentile within 1.5 times of what it is without a replay.
+The recording is ob22 (../shared/data), or its first M minutes. A speed is the recorded time over the wall time of the
+whole command, its start and its end phase included; the bound is 50.
+
+speed   a file into an empty history.
+beside  the same beside live traffic: the delay of live alerts, whose 99th percentile is to stay within 1.5 times of
+        what it is without a replay, and whether live alerts changed.
+day     the recording is ingested as live spans are, tables are dropped, the topic of spans is replayed: checksums of
+        spans, traces, links and windows are to be equal. With --kills N the replay is killed N times at random moments
+        and resumed.
 """
 
 import argparse
 import asyncio
-import os
-import re
-import subprocess
 import sys
-import tempfile
 import threading
-from contextlib import ExitStack
+import time
 from pathlib import Path
 from typing import Final
 
-from bench.end_to_end import _measured, _provider
-from quickstart.apache_kafka import ApacheKafka
-from quickstart.embedded_broker import EmbeddedBroker
-from quickstart.embedded_postgres import EmbeddedPostgres
-from quickstart.process import free_port
-from quickstart.program import PythonModule, http_answers
+from bench.end_to_end import Heard, measured, provider_for
+from bench.replay_day import Day
+from bench.replay_deployment import Deployment, Replayed, deployment
 from replay.sources.otlp_file import OtlpFile
 from replay.stretch import Stretch, unix_seconds
 
-ROOT: Final = Path(__file__).resolve().parents[1]
-RECORDING: Final = ROOT.parent / "shared" / "data" / "ob22.otlp.zst"
+RECORDING: Final = Path(__file__).resolve().parents[2] / "shared" / "data" / "ob22.otlp.zst"
 MIN_SPEED: Final = 50.0
 MAX_DELAY_RATIO: Final = 1.5
+PARTS: Final = ("speed", "beside", "day")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["speed", "beside"], help="speed, beside, day (speed, beside)")
     parser.add_argument("--broker", choices=("apache", "embedded"), default="apache")
-    parser.add_argument("--minutes", type=float, default=60.0, help="of the recording")
-    parser.add_argument("--alerts", type=int, default=100)
+    parser.add_argument("--minutes", type=float, help="of the recording (speed and beside: 60; day: all of it)")
+    parser.add_argument("--alerts", type=int, default=300)
     parser.add_argument("--spans-per-s", type=float, default=1000.0)
+    parser.add_argument("--kills", type=int, default=0, help="day: how often the replay is killed and resumed")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000, help="of the moments of the kills")
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        run_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tracewatch-bench-")))
-        broker_kind = ApacheKafka if arguments.broker == "apache" else EmbeddedBroker
-        broker = stack.enter_context(broker_kind(log_path=run_dir / "broker.log"))
-        postgres = stack.enter_context(EmbeddedPostgres(log_path=run_dir / "postgres.log"))
-        environment = {
-            "TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "TRACEWATCH_KAFKA_PARTITIONS": "4",
-            "TRACEWATCH_DATABASE_URL": postgres.url,
-        }
-        subprocess.run(
-            [sys.executable, "-m", "migrations", "up"], cwd=ROOT, env={**os.environ, **environment}, check=True
-        )
-        live_port = _started_rooms(stack, environment, run_dir)
-        provider = _provider(broker.bootstrap_servers)
-        stack.callback(provider.shutdown)
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {unknown.pop()!r}")
+    run = {"speed": _speed, "beside": _beside, "day": _day}
+    kept = [run[part](arguments) for part in arguments.parts]
+    sys.exit(0 if all(kept) else 1)
 
-        speed = _replayed(environment, arguments.minutes)
-        print(f"alone: {speed:,.0f} times as fast as it was (bound {MIN_SPEED:.0f})")
-        quiet = asyncio.run(_measured(provider, live_port, arguments.alerts, arguments.spans_per_s))
-        beside = threading.Thread(target=_replayed, args=(environment, arguments.minutes))
-        beside.start()
-        busy = asyncio.run(_measured(provider, live_port, arguments.alerts, arguments.spans_per_s))
-        was_covered = beside.is_alive()
-        beside.join()
-    before, during = quiet.quantile_ns(0.99) / 1e6, busy.quantile_ns(0.99) / 1e6
-    covered = "all along" if was_covered else "for a part of it: take fewer --alerts, or more --minutes"
+
+def _speed(arguments: argparse.Namespace) -> bool:
+    with deployment(arguments.broker, {}) as deployed:
+        for room in ("stream", "sink", "live_api"):
+            deployed.start(room)
+        return _is_fast("alone", *_replayed_file(deployed, arguments.minutes or 60))
+
+
+def _is_fast(title: str, replayed: Replayed, recorded_s: float) -> bool:
+    print(*replayed.lines(), sep="\n")
+    speed = recorded_s / replayed.took_s
+    rate = replayed.spans / replayed.took_s
+    print(f"{title}: {speed:.0f} times as fast as it was (bound {MIN_SPEED:.0f}); {rate:,.0f} spans/s", flush=True)
+    return speed >= MIN_SPEED
+
+
+def _beside(arguments: argparse.Namespace) -> bool:
+    with deployment(arguments.broker, {}) as deployed:
+        for room in ("stream", "sink"):
+            deployed.start(room)
+        live_port = deployed.start("live_api")
+        provider = provider_for(deployed.bootstrap_servers)
+        deployed.stack.callback(provider.shutdown)
+
+        def heard(name: str) -> Heard:
+            return asyncio.run(measured(provider, live_port, arguments.alerts, arguments.spans_per_s, name))
+
+        heard("warms up")  # until every process has seen the like
+        without = heard("fails alone")
+        replay = threading.Thread(target=lambda: print(*_replayed_file(deployed, arguments.minutes or 60)[0].lines()))
+        replay.start()
+        time.sleep(5)  # its worker starts
+        beside = heard("fails beside")
+        was_covered = replay.is_alive()
+        replay.join()
+    return _is_calm(without, beside, was_covered)
+
+
+def _is_calm(without: Heard, beside: Heard, was_covered: bool) -> bool:
+    for title, one in (("without a replay", without), ("beside a replay", beside)):
+        median, p99 = (one.delays.quantile_ns(quantile) / 1e6 for quantile in (0.5, 0.99))
+        print(
+            f"{title}: {one.spans_per_s:,.0f} live spans/s; {len(one.delays)} alerts, median {median:.0f} ms,"
+            f" p99 {p99:.0f} ms; heard {dict(one.alerts)}"
+        )
+    ratio = beside.delays.quantile_ns(0.99) / without.delays.quantile_ns(0.99)
+    covered = "all along" if was_covered else "for a part of it only: take fewer --alerts, or more --minutes"
+    same = "the same" if beside.alerts == without.alerts else "OTHER"
     print(
-        f"live alerts at {arguments.spans_per_s:,.0f} spans/s: p99 {before:.0f} ms, beside a replay {during:.0f} ms"
-        f" ({during / before:.2f} times; bound {MAX_DELAY_RATIO}); it ran {covered}"
+        f"p99 {ratio:.2f} times (bound {MAX_DELAY_RATIO}), the replay ran {covered}; live alerts were {same}",
+        flush=True,
     )
-    if speed < MIN_SPEED or during > before * MAX_DELAY_RATIO:
-        raise SystemExit(1)
+    return ratio <= MAX_DELAY_RATIO and beside.alerts == without.alerts
 
 
-def _started_rooms(stack: ExitStack, environment: dict[str, str], run_dir: Path) -> int:
-    """Start stream, sink and live_api; returns live_api's port."""
-    ports = {room: free_port() for room in ("stream", "sink", "live_api")}
-    for room, port in ports.items():
-        path = "readyz" if room == "live_api" else "healthz"
-        stack.enter_context(
-            PythonModule(
-                room,
-                environment={**environment, f"TRACEWATCH_{room.upper()}_PORT": str(port)},
-                is_ready=http_answers(f"http://127.0.0.1:{port}/{path}"),
-                run_dir=run_dir,
-            )
-        )
-    return ports["live_api"]
+def _day(arguments: argparse.Namespace) -> bool:
+    first_ns, until_ns = asyncio.run(_stretch_of(arguments.minutes))
+    with deployment(arguments.broker, {}) as deployed:
+        day = Day(deployed, RECORDING, Stretch(None, until_ns))
+        day.ingest()
+        day.drop_tables()
+        replayed = day.replayed(arguments.kills, arguments.seed)
+        is_same = day.is_the_same()
+    is_fast = _is_fast("the day", replayed, (until_ns - first_ns) / 1e9)
+    return is_same and (is_fast or bool(arguments.kills))
 
 
-def _replayed(environment: dict[str, str], minutes: float) -> float:
-    """Replay the first ``minutes`` of the recording; how many times faster than it happened."""
-    until_ns = asyncio.run(_begun_ns()) + round(minutes * 60e9)
-    done = subprocess.run(
-        [sys.executable, "-m", "replay", "run", "--otlp", str(RECORDING), "--to", unix_seconds(until_ns)],
-        cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True,
-    )  # fmt: skip
-    print(done.stdout, end="")
-    found = re.search(r"([\d,]+) times as fast", done.stdout)
-    assert found is not None, done.stdout
-    return float(found[1].replace(",", ""))
+def _replayed_file(deployed: Deployment, minutes: float) -> tuple[Replayed, float]:
+    first_ns, until_ns = asyncio.run(_stretch_of(minutes))
+    done = deployed.replayed("run", "--otlp", str(RECORDING), "--to", unix_seconds(until_ns))
+    return done, (until_ns - first_ns) / 1e9
 
 
-async def _begun_ns() -> int:
+async def _stretch_of(minutes: float | None) -> tuple[int, int]:
+    """First arrival of the recording, and the end of its first ``minutes`` or of all of it."""
+    first_ns = last_ns = 0
     async for record in OtlpFile(RECORDING, Stretch()).records():
-        return record.arrival_ns
-    raise SystemExit(f"{RECORDING} is empty")
+        first_ns, last_ns = first_ns or record.arrival_ns, record.arrival_ns
+        if minutes:
+            return first_ns, first_ns + round(minutes * 60e9)
+    return first_ns, last_ns + 1
 
 
 if __name__ == "__main__":

@@ -18,23 +18,13 @@ from aiokafka.structs import ConsumerRecord
 
 from tests import services
 from tests.conftest import environment_of
+from tests.replay.derived import DERIVED_TABLES, ROAD
 from tests.services import ROOT, KafkaServer, PostgresServer
 from tests.sink.harness import CONTENT_TABLES, SinkProcess, eventually, query
 from tests.stream.worker import StreamWorker
 from tracecore.topics import Topics
 
 PARTITIONS = 2
-#: Columns that tell by which road and when a row came, not what it says; and, where all traces of a window are equally
-#: slow, which of them was first.
-ROAD = {
-    "traces": ("stored_at", "digest", "replay_id", "revision"),
-    **dict.fromkeys(
-        [f"{kind}_{length}" for kind in ("operation", "hop") for length in ("windows", "minutes", "hours")],
-        ("slowest_trace_id",),
-    ),
-}
-#: What the stream derives of spans. Alerts and health are not among it: those of a replay carry its id.
-DERIVED_TABLES = tuple(table for table in CONTENT_TABLES if table not in ("alerts", "service_health"))
 
 
 class Deployment:
