@@ -1,15 +1,15 @@
 """Alerting at the edge: reads findings and rounds, writes alerts, keeps the episodes in a Faust Table.
 
 Laws: an alert is sent before the Table tells of it, and both are stored before the finding is committed; a crash in
-between sends the same event again, by the same id, and loses none. What is usual is not stored: after a start the
-rounds of the last half hour are read again, and learned from, without alerting anew.
+between sends the same event again, by the same id, and loses none. What is usual of late is not stored: after a start
+the rounds of the last half hour are read again, and learned from, without alerting anew. What is usual at an hour of
+the day takes days to learn, and is.
 """
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -20,15 +20,15 @@ from stream import notification_agents
 from stream.alerting.alerting import Alerting
 from stream.alerting.episode import Episode
 from stream.alerting.history import History
-from stream.alerting.rules_file import RuleBook, read_rules
 from stream.alerting.settings import AlertingSettings
 from stream.alerting.watch import Watch
 from stream.consumer_access import commit, last_fetch, offset_at, seek, starts
 from stream.continuity import Cursor
 from stream.detection.round import decode_round, is_round
+from stream.rules_source import RulesSource
 from tracecore import wire
 from tracecore.alert import Alert
-from tracecore.errors import MalformedPayload, TracewatchError
+from tracecore.errors import MalformedPayload
 from tracecore.settings import KafkaSettings, read
 from tracecore.topics import REPLAY_HEADER, Topics
 
@@ -44,7 +44,9 @@ LOOK_BACK_S = 1800.0
 _encode = msgspec.msgpack.Encoder().encode
 _decode_episode = msgspec.msgpack.Decoder(Episode).decode
 _decode_history = msgspec.msgpack.Decoder(History).decode
-_EPISODE, _HISTORY = "e", "h"
+_EPISODE, _HISTORY, _HOURS = "e", "h", "d"
+#: Profiles of the day that are stored in a tick: a write of a Table costs a third of a millisecond.
+MAX_STORED = 100
 
 
 @dataclass(slots=True)
@@ -62,15 +64,12 @@ class Reading:
 class AlertingAgent:
     """One worker holds the findings' one partition, and with it this state; the others hold none."""
 
-    def __init__(
-        self, app: faust.App, topics: Topics, *, replay: bool, replay_id: str, rules_path: Path | None
-    ) -> None:
+    def __init__(self, app: faust.App, topics: Topics, *, replay: bool, replay_id: str, rules: RulesSource) -> None:
         self._app = app
         self._topic = topics.findings
         self._replay = replay or bool(replay_id)
         self._replay_id = replay_id
-        self._rules_path = rules_path
-        self._rules, self._rules_read_at = self._read_rules()
+        self._rules = rules
         self._alerts = app.topic(topics.alerts, key_serializer="raw", value_serializer="raw", internal=False)
         self._health = app.topic(topics.health, key_serializer="raw", value_serializer="raw", internal=False)
         self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes, use_partitioner=True)
@@ -156,28 +155,44 @@ class AlertingAgent:
         watch = self._watches.get(replay_id)
         if watch is None:
             watch = self._watches[replay_id] = Watch(self._restored(replay_id), replay_id)
-            watch.use(self._rules)
+            watch.hours.restore(
+                {name: value for kind, owner, name, value in self._stored() if (kind, owner) == (_HOURS, replay_id)}
+            )
+            watch.use(self._rules.book)
         return watch
 
     def _restored(self, replay_id: str) -> Alerting:
         """Alerting as the Table holds it."""
         episodes: list[Episode] = []
         histories: dict[str, History] = {}
-        for key, value in self._table.items():
-            kind, owner, name = key.decode().split("/")
+        for kind, owner, name, value in self._stored():
             if owner != replay_id:
                 continue
             if kind == _EPISODE:
                 episodes.append(_decode_episode(value))
-            else:
+            elif kind == _HISTORY:
                 histories[name] = _decode_history(value)
-        return Alerting(self._rules.rules, episodes, histories)
+        return Alerting(self._rules.book.rules, episodes, histories)
+
+    def _stored(self) -> Iterator[tuple[str, str, str, bytes]]:
+        """What the Table holds: kind, replay ("" for live), name, value."""
+        for key, value in self._table.items():
+            kind, owner, name = key.decode().split("/", 2)
+            yield kind, owner, name, value
+
+    def _store_hours(self) -> None:
+        """What days have taught; of a replay it is not stored, for a replay has an end."""
+        watch = (self._watches or {}).get("")
+        for name, profile in watch.hours.changed(MAX_STORED).items() if watch else ():
+            self._table[f"{_HOURS}//{name}".encode()] = profile
 
     async def _on_timer(self) -> None:
         reading = self._reading
         if reading is None or self._app.rebalancing:
             return
-        self._reload_rules()
+        if self._rules.has_changed():
+            for watch in (self._watches or {}).values():
+                watch.use(self._rules.book)
         tp = TP(self._topic, 0)
         fetched = last_fetch(self._app, tp)
         if reading.looked_back and fetched is not None and reading.cursor.has_lost(fetched.position, time.monotonic()):
@@ -186,6 +201,7 @@ class AlertingAgent:
         if silent_s >= SILENCE_S and not self._replay:
             watch, now_ns = self._watch(""), time.time_ns()
             await self._publish(watch, watch.on_tick(now_ns, now_ns))
+        self._store_hours()
         await self._commit()
 
     async def _publish(self, watch: Watch, alerts: list[Alert]) -> None:
@@ -232,27 +248,6 @@ class AlertingAgent:
         await self._commit()
         self._reading = None
 
-    def _read_rules(self) -> tuple[RuleBook, float]:
-        if self._rules_path is None:
-            return RuleBook(), 0.0
-        modified = self._rules_path.stat().st_mtime if self._rules_path.exists() else 0.0
-        return read_rules(self._rules_path), modified
-
-    def _reload_rules(self) -> None:
-        """Take the rules file up again when it has changed; a bad one leaves the rules as they are."""
-        path = self._rules_path
-        if path is None or not path.exists() or path.stat().st_mtime == self._rules_read_at:
-            return
-        self._rules_read_at = path.stat().st_mtime
-        try:
-            self._rules, self._rules_read_at = self._read_rules()
-        except TracewatchError as error:
-            logger.error("the rules stay as they were: %s", error)
-            return
-        for watch in (self._watches or {}).values():
-            watch.use(self._rules)
-        logger.info("read %d rules from %s", len(self._rules.rules), path)
-
 
 def attach(
     app: faust.App, topics: Topics, kafka: KafkaSettings, *, replay: bool = False, replay_id: str = ""
@@ -262,7 +257,7 @@ def attach(
     Raises ``TracewatchError`` if the rules are bad.
     """
     settings = read(AlertingSettings)
-    agent = AlertingAgent(app, topics, replay=replay, replay_id=replay_id, rules_path=settings.alert_rules)
+    agent = AlertingAgent(app, topics, replay=replay, replay_id=replay_id, rules=RulesSource(settings.alert_rules))
     agent.attach()
     if not replay and not replay_id:
         notification_agents.attach(app, topics, kafka, settings)

@@ -5,27 +5,32 @@ from functools import lru_cache
 
 import faust
 
+from stream.alerting.settings import AlertingSettings
 from stream.detection.answered_calls import AnsweredCalls
 from stream.detection.error_spans import ErrorSpans
 from stream.detection.round import encoded_rounds
 from stream.detection.slow_spans import SlowSpans
 from stream.hooks import Hooks
+from stream.rules_source import RulesSource
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
 from tracecore.otlp import resource_attributes
-from tracecore.settings import KafkaSettings
+from tracecore.settings import KafkaSettings, read
 from tracecore.span import Resource, Span
 from tracecore.topics import Topics
 from tracecore.window import Window
+
+#: How often the rules file is looked at.
+RELOAD_S = 1.0
 
 
 class Judges:
     """All that judges one stream of spans, as the three hooks of the span agent."""
 
-    def __init__(self, replay_id: str = "") -> None:
+    def __init__(self, rules: RulesSource, replay_id: str = "") -> None:
         self._replay_id = replay_id
         self._errors = ErrorSpans(replay_id)
-        self._slow = SlowSpans(replay_id=replay_id)
+        self._slow = SlowSpans(lambda service: rules.book.tuning.of(service).slow_spans, replay_id)
         self._answered = AnsweredCalls()
         self._criticality: dict[str, str] = {}
 
@@ -60,18 +65,25 @@ def _criticality(resource: Resource) -> str:
 class Detection:
     """The hooks of live spans, and those of each replay, made as they are first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: RulesSource) -> None:
+        self._rules = rules
         self._hooks: dict[str, Hooks] = {}
 
     def hooks_for(self, replay_id: str = "") -> Hooks:
         """The hooks that judge live spans (""), or those of a replay: their baselines never mix."""
         hooks = self._hooks.get(replay_id)
         if hooks is None:
-            judges = Judges(replay_id)
+            judges = Judges(self._rules, replay_id)
             hooks = self._hooks[replay_id] = Hooks(judges, judges, judges)
         return hooks
 
+    async def follow_rules(self) -> None:
+        """Take changed rules up."""
+        self._rules.has_changed()
+
 
 def attach(app: faust.App, topics: Topics, kafka: KafkaSettings) -> Detection:
-    """Make detection's hooks for ``app``."""
-    return Detection()
+    """Make detection's hooks for ``app``. Raises ``TracewatchError`` if the rules are bad."""
+    detection = Detection(RulesSource(read(AlertingSettings).alert_rules))
+    app.timer(RELOAD_S, name="detection-rules")(detection.follow_rules)
+    return detection

@@ -12,17 +12,25 @@ rules:
     repeat_interval: 4h
     learns: true                # fire only on more than its own past makes likely
 defaults: true                  # keep the built-in rules too; a rule of the same name replaces one
+thresholds:                     # fixed limits
+  - {name: CheckoutSlow, service: checkout, metric: p99, above: 800ms, over: 5m}
+objectives:                     # the share of requests that must succeed, in per cent
+  - {name: CheckoutWorks, service: checkout, target: 99.9}
+detection:                      # knobs of a detector; without a service, for all that have none of their own
+  - {detector: latency, floor: 20ms}
+  - {detector: latency, service: checkout, min_ratio: 3}
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import yaml
 
 from stream.alerting.rules import DEFAULT_RULES, HOUR_NS, KINDS, MINUTE_NS, SECOND_NS, AlertRule
+from stream.detection.knobs import Knobs, Tuning
 from stream.detection.objectives import Metric, Objective, Threshold
 from tracecore.alert import Severity
 from tracecore.errors import TracewatchError
@@ -56,6 +64,7 @@ class RuleBook:
     rules: tuple[AlertRule, ...] = DEFAULT_RULES
     thresholds: tuple[Threshold, ...] = ()
     objectives: tuple[Objective, ...] = ()
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def read_rules(path: Path) -> RuleBook:
@@ -82,7 +91,7 @@ def parsed_rules(text: str) -> RuleBook:
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
         return RuleBook()
-    fields = _mapping(root, {"rules", "defaults", "thresholds", "objectives"})
+    fields = _mapping(root, {"rules", "defaults", "thresholds", "objectives", "detection"})
     rules: dict[str, AlertRule] = {}
     nodes = fields.get("rules")
     if nodes is not None:
@@ -97,6 +106,7 @@ def parsed_rules(text: str) -> RuleBook:
         tuple((defaults | rules).values()),
         tuple(_threshold(node) for node in _sequence(fields["thresholds"])) if "thresholds" in fields else (),
         tuple(_objective(node) for node in _sequence(fields["objectives"])) if "objectives" in fields else (),
+        _tuning(_sequence(fields["detection"])) if "detection" in fields else Tuning(),
     )
 
 
@@ -124,6 +134,40 @@ def _objective(node: yaml.Node) -> Objective:
     if not 50 <= target < 100:
         raise _Bad(fields["target"], f"a target is a percentage from 50 to below 100, not {target:g}")
     return Objective(_name(fields["name"]), _text(fields["service"]), target / 100)
+
+
+def _tuning(nodes: list[yaml.Node]) -> Tuning:
+    """What stands for all services holds for each, wherever it stands; what stands for one holds over it."""
+    changes = [_change(node) for node in nodes]
+    common = _changed(Knobs(), [values for service, values in changes if not service])
+    services = {service for service, _ in changes if service}
+    return Tuning(
+        common,
+        {name: _changed(common, [values for service, values in changes if service == name]) for name in services},
+    )
+
+
+def _changed(knobs: Knobs, changes: list[tuple[str, dict[str, Any]]]) -> Knobs:
+    for detector, values in changes:
+        knobs = replace(knobs, **{detector: replace(getattr(knobs, detector), **values)})
+    return knobs
+
+
+def _change(node: yaml.Node) -> tuple[str, tuple[str, dict[str, Any]]]:
+    """The service ("" for all), and the detector with the knobs that are set."""
+    given = _mapping(node, set())
+    _require(node, given, "detector")
+    detector = _one_of(tuple(one.name for one in fields(Knobs)))(given["detector"])
+    knobs = {one.name.removesuffix("_ns"): one for one in fields(getattr(Knobs(), detector))}
+    given = _mapping(node, {"detector", "service", *knobs})
+    values: dict[str, Any] = {}
+    for name in given.keys() & knobs.keys():
+        knob, value = knobs[name], given[name]
+        if knob.name.endswith("_ns"):
+            values[knob.name] = _duration_ns(value)
+        else:
+            values[knob.name] = int(_number(value)) if knob.type in (int, "int") else _number(value)
+    return _text(given["service"]) if "service" in given else "", (detector, values)
 
 
 def _require(node: yaml.Node, fields: dict[str, yaml.Node], *names: str) -> None:

@@ -23,14 +23,15 @@ PATIENCE_NS = 30 * 1_000_000_000
 class Watch:
     """One stream of findings and rounds.
 
-    ``alerting`` is the state to store; the judge's is learned anew from rounds.
+    ``alerting`` and ``hours`` are the state to store; the rest is learned anew from rounds.
     """
 
     def __init__(self, alerting: Alerting, replay_id: str = "") -> None:
         self.alerting = alerting
         self._is_replay = bool(replay_id)
         self._merger = RoundMerger(None if replay_id else PATIENCE_NS)
-        self._judge = Judge(replay_id=replay_id)
+        self._judge = Judge(replay_id)
+        self.hours = self._judge.hours
         self._waiting: list[Finding] = []
         self._health = HealthKeeper(replay_id)
         self._criticality: dict[str, str] = {}
@@ -40,6 +41,7 @@ class Watch:
         """Go on by other rules."""
         self.alerting.use(book.rules)
         self._judge.objectives.thresholds, self._judge.objectives.objectives = book.thresholds, book.objectives
+        self._judge.tuning = book.tuning
 
     def learn(self, round_: Round) -> None:
         """Take in a round that was judged before, in an earlier life."""

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stream.detection.latency import SeriesKey, SlowSeries
+from stream.detection.series import SeriesKey, SlowSeries
 
 #: A service explains its hops of one direction if at least this share of its neighbours there is affected.
 MIN_NEIGHBOURS = 0.5

@@ -6,6 +6,7 @@ not, are more than chance explains (Poisson), and three times more than it ever 
 and kinds in bursts. It is new when a caller that has been known for long calls a service it never called.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,15 +15,24 @@ from tracecore.span import ONE_SPAN_MILLI, SpanKind
 
 _RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
 
-#: Windows in which a caller was seen before its dependencies count as known: ten minutes.
-MIN_WINDOWS = 60
-#: Calls that should have been made by now, and were not: e^-16 is about one in ten million.
-MISSED_CALLS = 16.0
-#: ... and this many times more than the longest pause that ended by itself.
-LONGEST_PAUSES = 3.0
 MEMORY_WINDOWS = 180.0
 #: Windows a dependency was seen in before it can be missed.
 MIN_SEEN_WINDOWS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class DependencySettings:
+    """When a dependency is new, or has vanished. The knobs are the caller's."""
+
+    #: Windows in which a caller was seen before its dependencies count as known: ten minutes.
+    min_windows: int = 60
+    #: Calls that should have been made by now, and were not: e^-16 is about one in ten million ...
+    missed_calls: float = 16.0
+    #: ... and this many times more than the longest pause that ended by itself.
+    longest_pauses: float = 3.0
+
+
+_DEFAULT = DependencySettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,8 @@ class _Dependency:
 class Dependencies:
     """Who calls whom, and how often for each request."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings_of: Callable[[str], DependencySettings] = lambda caller: _DEFAULT) -> None:
+        self._settings_of = settings_of
         self._callers: dict[str, int] = {}
         self._known: dict[tuple[str, str], _Dependency] = {}
 
@@ -79,7 +90,7 @@ class Dependencies:
         for (caller, callee), count in sorted(calls.items()):
             if (caller, callee) not in self._known:
                 self._known[caller, callee] = _Dependency()
-                if self._callers.get(caller, 0) >= MIN_WINDOWS:
+                if self._callers.get(caller, 0) >= self._settings_of(caller).min_windows:
                     sample = samples[caller, callee]
                     found.append(DependencyVerdict("new_dependency", caller, callee, count, 0.0, sample))
         return found
@@ -95,10 +106,11 @@ class Dependencies:
                 dependency.seen_windows += 1
             elif asked > 0 and dependency.seen_windows >= MIN_SEEN_WINDOWS:
                 dependency.missed += asked * min(dependency.per_request, 1.0)
-                if dependency.missed >= max(MISSED_CALLS, LONGEST_PAUSES * dependency.longest):
+                settings = self._settings_of(caller)
+                if dependency.missed >= max(settings.missed_calls, settings.longest_pauses * dependency.longest):
                     usual = dependency.per_request
                     found.append(DependencyVerdict("vanished_dependency", caller, callee, 0.0, usual))
-                    if dependency.missed >= MISSED_CALLS * 100:
+                    if dependency.missed >= settings.missed_calls * 100:
                         dependency.seen_windows = 0  # gone for good: no incident any more
                     continue
             if asked > 0:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from stream.detection.cause import Cause, causes
 from stream.detection.dependencies import Dependencies, DependencyVerdict
 from stream.detection.finding_id import finding_id
-from stream.detection.latency import Latency, LatencySettings
+from stream.detection.hour_of_day import HourProfiles
+from stream.detection.knobs import Tuning
+from stream.detection.latency import Latency
 from stream.detection.objectives import Objectives
-from stream.detection.rates import Rates, RateSettings, RateVerdict
+from stream.detection.rates import Rates, RateVerdict
 from stream.detection.round_merger import WholeWindow
 from tracecore.finding import Finding
 
@@ -30,15 +32,14 @@ class _Named:
 class Judge:
     """Everything that is learned per window, for live spans or for one replay."""
 
-    def __init__(
-        self,
-        latency: LatencySettings | None = None,
-        rates: RateSettings | None = None,
-        replay_id: str = "",
-    ) -> None:
-        self._latency = Latency(latency or LatencySettings())
-        self._rates = Rates(rates or RateSettings())
-        self._dependencies = Dependencies()
+    def __init__(self, replay_id: str = "") -> None:
+        #: Knobs; set from the rules.
+        self.tuning = Tuning()
+        #: What days have taught; the one thing learned here that is worth storing.
+        self.hours = HourProfiles()
+        self._latency = Latency(lambda service: self.tuning.of(service).latency, self.hours)
+        self._rates = Rates(lambda service: self.tuning.of(service).rates, self.hours)
+        self._dependencies = Dependencies(lambda caller: self.tuning.of(caller).dependencies)
         #: What people promised; set from the rules.
         self.objectives = Objectives(replay_id)
         self._replay_id = replay_id

@@ -8,20 +8,19 @@ A series is slow when, over the last windows: its past does not explain it, by t
 many durations are slow (both in nats: 14 is about one in a million; both divided by the overdispersion that was
 learned, for spans of one trace are not independent); a quarter are slow; it shows in the last window and in one
 before; and the time lost is worth a person's look.
-
-Source: Chernoff bound for binomial tails; quasi-likelihood for overdispersed counts (Wedderburn 1974).
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from stream.detection.hour_of_day import HourProfiles
 from stream.detection.round_merger import WholeWindow
+from stream.detection.series import Series, SeriesKey, SlowSeries, Tally
 from stream.detection.usual import Seen, Usual, seen
 from tracecore.span import SpanKind
 from tracecore.window import WINDOW_NS
 
-#: A series is its service ("own"), or its caller and callee ("hop").
-SeriesKey = tuple[str, ...]
 _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
 #: Windows with traffic that are pooled for one judgement, how far back they may lie, how many must show it.
@@ -35,8 +34,10 @@ GAP_WINDOWS, WARM_UP_WINDOWS = 12, 3
 HICCUP_WINDOWS = 12
 #: After this long of anomaly it is the new normal.
 NEW_NORMAL_NS = 3600 * 1_000_000_000
-#: How fast dispersions are learned, and the most that one window can tell of them.
-DISPERSION_RATE, MAX_DISPERSION = 1 / 60, 25.0
+#: Components that were not seen for two days are forgotten.
+FORGET_AFTER_NS, FORGET_EVERY_NS = 48 * 3600 * 1_000_000_000, 3600 * 1_000_000_000
+#: Logarithm of the largest factor by which an hour may be slower.
+_MAX_LIFT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,120 +56,24 @@ class LatencySettings:
     learn_below: float = 7.0
 
 
-@dataclass(slots=True)
-class Tally:
-    """A series in one window, or several: how many durations, how far off, how many slow, the time over the usual."""
-
-    end_ns: int = 0
-    count: float = 0.0
-    #: Sum over durations of their logarithm's distance from the level, and the variance that sum usually has.
-    offset: float = 0.0
-    offset_variance: float = 0.0
-    slow: float = 0.0
-    expected_slow: float = 0.0
-    usual_ns: float = 0.0
-    excess_ns: float = 0.0
-    #: By component, the time over what is usual, and the durations: the largest excess names the operation.
-    by_component: dict[str, tuple[float, float]] = field(default_factory=dict)
-    sample: str = ""
-    sample_ns: float = 0.0
-
-    @property
-    def mean_nats(self) -> float:
-        """How surprising the mean of the logarithms is, if it is high."""
-        return self.offset**2 / self.offset_variance / 2 if self.offset > 0 < self.offset_variance else 0.0
-
-    @property
-    def slow_nats(self) -> float:
-        """How surprising the number of slow durations is, if it is high."""
-        return nats_above(self.slow, self.expected_slow, self.count)
-
-    @property
-    def factor(self) -> float:
-        """By how much durations are multiplied, geometric mean."""
-        return math.exp(min(self.offset / self.count, 40.0)) if self.count else 1.0
-
-    @property
-    def worst(self) -> tuple[str, float]:
-        """The component that loses most time, and how much a call, in ns."""
-        if not self.by_component:
-            return "", 0.0
-        name, (excess_ns, count) = max(self.by_component.items(), key=lambda item: (item[1][0], item[0]))
-        return name, excess_ns / count
-
-    def add(self, other: "Tally") -> None:
-        """Pool another window."""
-        self.count += other.count
-        self.offset += other.offset
-        self.offset_variance += other.offset_variance
-        self.slow += other.slow
-        self.expected_slow += other.expected_slow
-        self.usual_ns += other.usual_ns
-        self.excess_ns += other.excess_ns
-        for name, (excess_ns, count) in other.by_component.items():
-            excess_before, count_before = self.by_component.get(name, (0.0, 0.0))
-            self.by_component[name] = excess_before + excess_ns, count_before + count
-        if other.sample and other.sample_ns >= self.sample_ns:
-            self.sample, self.sample_ns = other.sample, other.sample_ns
-
-
-@dataclass(slots=True)
-class Series:
-    """What is known of a series. Dispersions are how much more its windows vary than independent durations would."""
-
-    components: dict[str, Usual] = field(default_factory=dict)
-    windows: int = 0
-    mean_dispersion: float = 1.0
-    slow_dispersion: float = 1.0
-    hot_since_ns: int = 0
-    recent: list[Tally] = field(default_factory=list)
-    #: Hot windows that may turn out to be a hiccup, and then tell of the dispersion.
-    held_back: list[Tally] = field(default_factory=list)
-
-    def surprise(self, tally: Tally) -> float:
-        """Nats by which a tally is higher than the series' past explains."""
-        return max(tally.mean_nats / self.mean_dispersion, tally.slow_nats / self.slow_dispersion)
-
-    def disperse(self, tally: Tally) -> None:
-        """Learn the dispersions from a window."""
-        if tally.offset_variance > 0:
-            square = min(tally.offset**2 / tally.offset_variance, MAX_DISPERSION)
-            self.mean_dispersion = max(self.mean_dispersion + DISPERSION_RATE * (square - self.mean_dispersion), 1.0)
-        if 0 < tally.expected_slow < tally.count:
-            variance = tally.expected_slow * (1 - tally.expected_slow / tally.count)
-            square = min((tally.slow - tally.expected_slow) ** 2 / variance, MAX_DISPERSION)
-            self.slow_dispersion = max(self.slow_dispersion + DISPERSION_RATE * (square - self.slow_dispersion), 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class SlowSeries:
-    """A series over the last windows: how it stands against its past."""
-
-    key: SeriesKey
-    tally: Tally
-    surprise: float
-    since_ns: int
-    is_slow: bool
-
-    @property
-    def slow_share(self) -> float:
-        """Share of durations that are slow."""
-        return self.tally.slow / self.tally.count if self.tally.count else 0.0
-
-    @property
-    def operation(self) -> str:
-        """Where most of the time is lost."""
-        return self.tally.worst[0]
+_DEFAULT = LatencySettings()
 
 
 class Latency:
     """Every series' past, and the judgement of each window by it."""
 
-    def __init__(self, settings: LatencySettings | None = None) -> None:
-        self._settings = settings or LatencySettings()
+    def __init__(
+        self,
+        settings_of: Callable[[str], LatencySettings] = lambda service: _DEFAULT,
+        hours: HourProfiles | None = None,
+    ) -> None:
+        """``settings_of`` has the knobs of a service; of a hop they are its callee's."""
+        self._settings_of = settings_of
+        self._hours = hours or HourProfiles()
         self.series: dict[SeriesKey, Series] = {}
         self._silent_windows = 0
         self._cold_windows = 0
+        self._forgot_ns = 0
 
     def judge(self, window: WholeWindow) -> dict[SeriesKey, SlowSeries]:
         """How every series with traffic stands, pooled over the last windows; then learn from the window.
@@ -181,14 +86,15 @@ class Latency:
         judged: dict[SeriesKey, SlowSeries] = {}
         for key, components in now.items():
             series = self.series.setdefault(key, Series())
-            tally = _tally(series, components, window)
+            tally = self._tally(key, series, components, window)
             since_ns = window.end_ns - POOL_REACH_NS
             recent = [past for past in series.recent if past.end_ns > since_ns]
             series.recent = [*recent, tally][-POOL_WINDOWS:]
             verdict = self._verdict(key, series)
             if series.windows >= MIN_WINDOWS:
                 judged[key] = verdict
-            self._learn(series, components, tally, verdict)
+            self._learn(key, series, components, tally, verdict)
+        self._forget(window.end_ns)
         return judged
 
     def _is_cold(self, window: WholeWindow, has_traffic: bool) -> bool:
@@ -204,8 +110,46 @@ class Latency:
         self._cold_windows -= is_cold
         return is_cold
 
+    def _tally(
+        self, key: SeriesKey, series: Series, components: dict[str, tuple[Seen, str]], window: WholeWindow
+    ) -> Tally:
+        tally = Tally(window.end_ns)
+        for name, (durations, sample) in components.items():
+            usual = series.components.get(name)
+            if usual is None or not usual.is_known:
+                continue
+            # What is slower at this hour every day is usual now.
+            at_this_hour = self._hours.of("latency", *key, name).usual(window.end_ns)
+            lift = max(at_this_hour - usual.level, 0.0) if at_this_hour is not None else 0.0
+            usual_ns = durations.count * usual.mean_ns * math.exp(min(lift, _MAX_LIFT))
+            excess_ns = durations.total_ns - usual_ns
+            tally.count += durations.count
+            tally.offset += durations.count * (durations.log_mean - usual.level - lift)
+            tally.offset_variance += durations.count * usual.spread**2
+            tally.slow += usual.slow_count(durations, lift)
+            tally.expected_slow += durations.count * usual.slow_share
+            tally.usual_ns += usual_ns
+            tally.excess_ns += excess_ns
+            tally.by_component[name] = excess_ns, durations.count
+            if excess_ns >= tally.sample_ns and sample:
+                tally.sample, tally.sample_ns = sample, excess_ns
+        return tally
+
+    def _forget(self, now_ns: int) -> None:
+        """Drop what was not seen for days, once an hour: names that hold ids would fill the memory."""
+        if now_ns // FORGET_EVERY_NS == self._forgot_ns // FORGET_EVERY_NS:
+            return
+        self._forgot_ns = now_ns
+        for key, series in list(self.series.items()):
+            known = {
+                name: usual for name, usual in series.components.items() if now_ns - usual.seen_ns < FORGET_AFTER_NS
+            }
+            series.components = known
+            if not known and series.windows:
+                del self.series[key]
+
     def _verdict(self, key: SeriesKey, series: Series) -> SlowSeries:
-        settings = self._settings
+        settings = self._settings_of(key[-1])
         pool = Tally(series.recent[-1].end_ns)
         for tally in series.recent:
             pool.add(tally)
@@ -225,9 +169,18 @@ class Latency:
         return SlowSeries(key, pool, surprise, since_ns, is_slow)
 
     def _learn(
-        self, series: Series, components: dict[str, tuple[Seen, str]], tally: Tally, verdict: SlowSeries
+        self,
+        key: SeriesKey,
+        series: Series,
+        components: dict[str, tuple[Seen, str]],
+        tally: Tally,
+        verdict: SlowSeries,
     ) -> None:
-        limit = self._settings.learn_below
+        for name, (durations, _) in components.items():
+            self._hours.of("latency", *key, name).learn(tally.end_ns, durations.log_sum, durations.count)
+            if name in series.components:
+                series.components[name].seen_ns = tally.end_ns
+        limit = self._settings_of(key[-1]).learn_below
         if series.windows >= MIN_WINDOWS:
             if series.surprise(tally) >= limit or (verdict.surprise >= limit and tally.slow > tally.expected_slow):
                 series.hot_since_ns = series.hot_since_ns or tally.end_ns
@@ -241,18 +194,9 @@ class Latency:
             series.disperse(tally)
         series.windows += 1
         for name, (durations, _) in components.items():
-            series.components.setdefault(name, Usual()).learn(durations)
-
-
-def nats_above(successes: float, expected: float, count: float) -> float:
-    """Chernoff's exponent of a binomial tail: how surprising it is that ``successes`` exceed ``expected``; else 0."""
-    if successes <= expected or expected <= 0:
-        return 0.0
-    nats = successes * math.log(successes / expected)
-    rest, expected_rest = count - successes, count - expected
-    if rest > 0 and expected_rest > 0:
-        nats += rest * math.log(rest / expected_rest)
-    return max(nats, 0.0)
+            usual = series.components.setdefault(name, Usual())
+            usual.learn(durations)
+            usual.seen_ns = tally.end_ns
 
 
 def _components(window: WholeWindow) -> dict[SeriesKey, dict[str, tuple[Seen, str]]]:
@@ -268,24 +212,3 @@ def _components(window: WholeWindow) -> dict[SeriesKey, dict[str, tuple[Seen, st
         if durations.count:
             now.setdefault((caller, callee), {})[operation] = durations, hop_window.slowest
     return now
-
-
-def _tally(series: Series, components: dict[str, tuple[Seen, str]], window: WholeWindow) -> Tally:
-    tally = Tally(window.end_ns)
-    for name, (durations, sample) in components.items():
-        usual = series.components.get(name)
-        if usual is None or not usual.is_known:
-            continue
-        usual_ns = durations.count * usual.mean_ns
-        excess_ns = durations.total_ns - usual_ns
-        tally.count += durations.count
-        tally.offset += durations.count * (durations.log_mean - usual.level)
-        tally.offset_variance += durations.count * usual.spread**2
-        tally.slow += usual.slow_count(durations)
-        tally.expected_slow += durations.count * usual.slow_share
-        tally.usual_ns += usual_ns
-        tally.excess_ns += excess_ns
-        tally.by_component[name] = excess_ns, durations.count
-        if excess_ns >= tally.sample_ns and sample:
-            tally.sample, tally.sample_ns = sample, excess_ns
-    return tally

@@ -11,11 +11,13 @@ Assumes counts of a minute near to Poisson, up to the learned dispersion. Cold s
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from stream.detection.latency import nats_above
+from stream.detection.hour_of_day import HourProfiles
 from stream.detection.round_merger import WholeWindow
+from stream.detection.series import nats_above
 from tracecore.span import ONE_SPAN_MILLI, SpanKind
 
 _RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
@@ -46,6 +48,9 @@ class RateSettings:
     surge_to: float = 5.0
     #: ... where a minute usually has at least this many requests (a surge: has).
     min_requests: float = 30.0
+
+
+_DEFAULT = RateSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +87,14 @@ class _Traffic:
 class Rates:
     """Every operation's share of failures, and every edge service's traffic."""
 
-    def __init__(self, settings: RateSettings | None = None) -> None:
-        self._settings = settings or RateSettings()
+    def __init__(
+        self,
+        settings_of: Callable[[str], RateSettings] = lambda service: _DEFAULT,
+        hours: HourProfiles | None = None,
+    ) -> None:
+        """``settings_of`` has the knobs of a service."""
+        self._settings_of = settings_of
+        self._hours = hours or HourProfiles()
         self._errors: dict[tuple[str, str], _Errors] = {}
         self._traffic: dict[str, _Traffic] = {}
 
@@ -92,7 +103,6 @@ class Rates:
         return [*self._judge_errors(window), *self._judge_traffic(window)]
 
     def _judge_errors(self, window: WholeWindow) -> list[RateVerdict]:
-        settings = self._settings
         found: list[RateVerdict] = []
         for (service, operation, kind), now in sorted(window.operations.items()):
             if kind not in _RECEIVING:
@@ -101,18 +111,19 @@ class Rates:
             past = self._errors.setdefault((service, operation), _Errors())
             past.recent.append((count, failed))
             pooled, errors = (sum(column) for column in zip(*past.recent, strict=True))
-            usual = max(past.share, MIN_ERROR_SHARE)
+            hour = self._hours.of("errors", service, operation)
+            usual = max(past.share, MIN_ERROR_SHARE, hour.usual(window.end_ns) or 0.0)
+            hour.learn(window.end_ns, failed, count)
             surprise = nats_above(errors, pooled * usual, pooled) / past.dispersion
             is_known = past.windows >= MIN_ERROR_WINDOWS
+            settings = self._settings_of(service)
             if (
                 is_known
                 and surprise >= settings.min_surprise
                 and errors >= max(settings.min_errors, settings.min_error_share * pooled)
                 and failed > 0
             ):
-                found.append(
-                    RateVerdict("error_rate", service, operation, errors / pooled, past.share, errors, now.failed)
-                )
+                found.append(RateVerdict("error_rate", service, operation, errors / pooled, usual, errors, now.failed))
             elif count > 0 and (not is_known or surprise < settings.min_surprise / 2):
                 past.windows += 1
                 expected = count * usual
@@ -133,23 +144,33 @@ class Rates:
         for service, count in requests.items():
             if count > 0:
                 self._traffic.setdefault(service, _Traffic())
-        verdicts = [self._traffic_verdict(name, past, requests.get(name, 0.0)) for name, past in self._traffic.items()]
+        verdicts = [
+            self._traffic_verdict(name, past, requests.get(name, 0.0), window.end_ns)
+            for name, past in self._traffic.items()
+        ]
         return [verdict for verdict in verdicts if verdict is not None]
 
-    def _traffic_verdict(self, service: str, past: _Traffic, count: float) -> RateVerdict | None:
-        settings = self._settings
+    def _traffic_verdict(self, service: str, past: _Traffic, count: float, now_ns: int) -> RateVerdict | None:
+        settings = self._settings_of(service)
         past.recent.append(count)
         pooled, windows = sum(past.recent), len(past.recent)
-        usual = past.level * windows
+        # What this hour brings every day, or lacks, is usual now.
+        most, least = self._hours.of("most", service), self._hours.of("least", service)
+        high = max(past.level, most.usual(now_ns) or 0.0) * windows
+        low = past.level * windows
+        if (lowest := least.usual(now_ns)) is not None:
+            low = min(low, -lowest * windows)
+        most.learn(now_ns, count, 1.0)
+        least.learn(now_ns, -count, 1.0)
         verdict: RateVerdict | None = None
         if past.windows >= MIN_TRAFFIC_WINDOWS and windows == POOL_WINDOWS:
-            surprise = _poisson_nats(pooled, usual) / past.dispersion
+            usual = low if pooled < low else high
             seconds = windows * 10.0
-            if surprise >= settings.min_surprise:
-                if pooled <= settings.drop_to * usual and usual >= settings.min_requests:
-                    verdict = RateVerdict("traffic_drop", service, "", pooled / seconds, usual / seconds, pooled)
-                elif pooled >= settings.surge_to * usual and pooled >= settings.min_requests:
-                    verdict = RateVerdict("traffic_surge", service, "", pooled / seconds, usual / seconds, pooled)
+            if _poisson_nats(pooled, usual) / past.dispersion >= settings.min_surprise:
+                if pooled <= settings.drop_to * low and low >= settings.min_requests:
+                    verdict = RateVerdict("traffic_drop", service, "", pooled / seconds, low / seconds, pooled)
+                elif pooled >= settings.surge_to * high and pooled >= settings.min_requests:
+                    verdict = RateVerdict("traffic_surge", service, "", pooled / seconds, high / seconds, pooled)
         past.off_windows = past.off_windows + 1 if verdict else 0
         if verdict is None or past.off_windows > NEW_NORMAL_WINDOWS:
             past.windows += 1

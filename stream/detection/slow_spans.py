@@ -8,7 +8,7 @@ is always slow somewhere, and only the first is worth an alert before the window
 is "most" only while the caller's other hops and its own time are as usual, for else the caller may be to blame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -28,6 +28,9 @@ _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
 Key = TypeVar("Key")
 
+#: Series remembered; beyond it new ones are not judged (operation names that hold ids would fill the memory).
+MAX_SERIES = 50_000
+
 #: Which part of a span's time is judged.
 Part = Literal["self_time", "gap"]
 
@@ -40,15 +43,19 @@ class SlowSpanSettings:
     min_score: float = 6.0
     min_ratio: float = 3.0
     floor_ns: int = 10 * MILLISECOND_NS
-    #: Series remembered; beyond it new ones are not judged (operation names that hold ids would fill the memory).
-    max_series: int = 50_000
+
+
+_DEFAULT = SlowSpanSettings()
 
 
 class SlowSpans:
     """The trace hook. A worker has its own baselines, of the traces it saw."""
 
-    def __init__(self, settings: SlowSpanSettings | None = None, replay_id: str = "") -> None:
-        self._settings = settings or SlowSpanSettings()
+    def __init__(
+        self, settings_of: Callable[[str], SlowSpanSettings] = lambda service: _DEFAULT, replay_id: str = ""
+    ) -> None:
+        """``settings_of`` has the knobs of a service."""
+        self._settings_of = settings_of
         self._replay_id = replay_id
         self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
         #: Of the last few traces with a series, the share in which it was slow.
@@ -77,7 +84,7 @@ class SlowSpans:
                 baseline = self._baseline(span, part)
                 if baseline is None:
                     continue
-                excess_ns = self._excess_ns(baseline, taken_ns)
+                excess_ns = self._excess_ns(span.service, baseline, taken_ns)
                 key = span.service, span.name, span.kind, part
                 slow_series[key] = slow_series.get(key, False) or excess_ns > 0
                 place = (service_of.get(span.tree_parent_id, ""), span.service) if part == "gap" else (span.service,)
@@ -107,15 +114,15 @@ class SlowSpans:
         key = span.service, span.name, span.kind, part
         baseline = self._baselines.get(key)
         if baseline is None:
-            if len(self._baselines) >= self._settings.max_series:
+            if len(self._baselines) >= MAX_SERIES:
                 self.series_refused_total += 1
                 return None
             baseline = self._baselines[key] = LogBaseline()
         return baseline
 
-    def _excess_ns(self, baseline: LogBaseline, taken_ns: int) -> int:
+    def _excess_ns(self, service: str, baseline: LogBaseline, taken_ns: int) -> int:
         """By how much a span is too slow; 0 if it is not."""
-        settings = self._settings
+        settings = self._settings_of(service)
         usual_ns = baseline.typical_ns if baseline.count >= settings.min_count else float("inf")
         excess_ns = taken_ns - usual_ns
         if excess_ns < settings.floor_ns or taken_ns < settings.min_ratio * usual_ns:

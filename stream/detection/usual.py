@@ -71,6 +71,8 @@ class Usual:
     variance: float = 0.0
     mean_ns: float = 0.0
     slow_share: float = PRIOR_SHARE
+    #: End of the last window with durations.
+    seen_ns: int = 0
 
     @property
     def is_known(self) -> bool:
@@ -82,9 +84,9 @@ class Usual:
         """Standard deviation of the logarithm, as far as it is believed."""
         return max(math.sqrt(self.variance), MIN_SPREAD)
 
-    def slow_count(self, now: Seen) -> float:
-        """How many durations of a window are slow."""
-        limit = bucket_of(int(math.exp(min(self.level + SLOW_SIGMAS * self.spread, _MAX_LOG))))
+    def slow_count(self, now: Seen, lift: float = 0.0) -> float:
+        """How many durations of a window are slow, if the level were ``lift`` higher."""
+        limit = bucket_of(int(math.exp(min(self.level + lift + SLOW_SIGMAS * self.spread, _MAX_LOG))))
         return sum(milli for bucket, milli in now.buckets.items() if bucket > limit) / ONE_SPAN_MILLI
 
     def learn(self, now: Seen) -> None:

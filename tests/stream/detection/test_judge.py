@@ -1,6 +1,10 @@
 """What is named, and what is not: a small system, observed for an hour."""
 
+from dataclasses import replace
+
 from stream.detection.judge import Judge
+from stream.detection.knobs import Knobs, Tuning
+from stream.detection.latency import LatencySettings
 from tests.stream.detection.system import System
 from tracecore.finding import Finding
 
@@ -147,6 +151,17 @@ def test_call_that_never_was_is_a_new_dependency_once() -> None:
     system.cut.clear()
     _, findings = watched(system, 5, judge)
     assert [(f.kind, f.service, f.labels["callee"]) for f in findings] == [("new_dependency", "cart", "store")]
+
+
+def test_service_with_knobs_of_its_own_is_judged_by_them_and_others_are_not() -> None:
+    slower = Knobs(latency=replace(LatencySettings(), min_ratio=8))
+    for service, named in (("store", set()), ("cart", {"store"})):
+        judge = Judge()
+        judge.tuning = Tuning(services={service: slower})
+        system = System()
+        watched(system, 30, judge)
+        system.own_factor["store"] = 5
+        assert blamed(watched(system, 5, judge)[1], "latency_shift") == named
 
 
 def test_same_windows_give_the_same_findings() -> None:
