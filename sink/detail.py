@@ -30,8 +30,10 @@ UNKNOWN_ERROR = "error"
 #: An error type is for grouping: what is longer is text.
 ERROR_TYPE_LENGTH = 200
 
-_END_TIME_TAG = b"\x41"
-_END_TIME_BYTES = 9
+# Tags of a Span's ids, trace state and name; of its kind, its start and its end.
+_SHORT_TEXTS = frozenset((0x0A, 0x12, 0x1A, 0x22, 0x2A))
+_KIND, _START_TIME, _END_TIME = 0x30, 0x39, 0x41
+_TIME_BYTES = 9
 # What may follow the attributes and says nothing: an empty status, flags.
 _EMPTY_STATUS = b"\x7a\x00"
 _FLAGS = b"\x85\x01"
@@ -60,8 +62,8 @@ class DetailReader:
 
         Raises ``PoisonRow``; ``SecretInside`` if something is to be masked first, as ``full`` does.
         """
-        at = raw.find(_END_TIME_TAG + end_ns.to_bytes(8, "little")) + _END_TIME_BYTES
-        if at < _END_TIME_BYTES:
+        at = _end_of_fixed_fields(raw)
+        if not at or raw[at - 8 : at] != end_ns.to_bytes(8, "little"):
             return None
         end = len(raw)
         if end - at >= _FLAGS_BYTES and raw.startswith(_FLAGS, end - _FLAGS_BYTES):
@@ -111,6 +113,33 @@ class DetailReader:
         if self._redaction.text(event.name) != event.name:
             raise SecretInside
         return b'{"name":%b,"time_ns":%d,"attributes":%b}' % (json_of(event.name), event.time_ns, attributes)
+
+
+def _end_of_fixed_fields(raw: bytes) -> int:
+    """Where a span's fields up to its end time end, each written once and in order; 0 if they are not.
+
+    What stands in another order may have attributes before, and of a field that is there twice the last counts.
+    """
+    at, last = 0, 0
+    try:
+        while True:
+            tag = raw[at]
+            if tag <= last:
+                return 0
+            last = tag
+            if tag in _SHORT_TEXTS:
+                size = raw[at + 1]
+                if size > 127:
+                    return 0
+                at += 2 + size
+            elif tag == _KIND:
+                at += 2
+            elif tag == _START_TIME:
+                at += _TIME_BYTES
+            else:
+                return at + _TIME_BYTES if tag == _END_TIME and at + _TIME_BYTES <= len(raw) else 0
+    except IndexError:
+        return 0
 
 
 def error_type(detail: SpanDetail) -> str:

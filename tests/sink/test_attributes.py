@@ -120,3 +120,12 @@ def field(number: int, payload: bytes) -> bytes:
 def test_what_is_no_attribute_is_a_bug() -> None:
     with pytest.raises(TypeError):
         json_of(object())
+
+
+def test_attributes_that_stand_before_the_end_time_are_not_lost() -> None:
+    attribute = SpanMessage(attributes=[KeyValue(key="a", value=AnyValue(string_value="b"))]).SerializeToString()
+    end_time = b"\x41" + (7).to_bytes(8, "little")
+    for raw in (attribute + end_time, end_time + attribute + end_time):
+        reader = DetailReader()
+        assert reader.plain(raw, 7) is None
+        assert json.loads(reader.full(raw, 0).attributes) == {"a": "b"}
