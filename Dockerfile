@@ -20,5 +20,9 @@ COPY dashboard dashboard
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# Compiled here, so that no worker does: TRACEWATCH's rooms find it where numba is told to look.
+ENV NUMBA_CACHE_DIR=/opt/compiled
+RUN install --directory --owner=10001 /opt/compiled
 USER 10001
+RUN python -m tracecore.batch_analysis
 CMD ["python", "-m", "stream"]

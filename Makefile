@@ -49,13 +49,19 @@ $(VENV)/.audit: | $(BIN)/python
 	@$(VENV)/audit/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt 'pip-audit>=2.7'
 	@touch $@
 
+# What numba compiles stands beside its source; a worker that finds nothing there compiles it while it works.
+$(VENV)/.compiled: tracecore/forest.py | $(VENV)/.runtime
+	@echo "tracewatch: compiling the analysis of traces"
+	@$(BIN)/python -m tracecore.batch_analysis
+	@touch $@
+
 system-packages:
 	@.ci/system-packages tests
 
-demo: $(VENV)/.runtime $(VENV)/.go-shop
+demo: $(VENV)/.runtime $(VENV)/.compiled $(VENV)/.go-shop
 	@$(BIN)/python -m quickstart demo $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.go-shop system-packages
+test: $(VENV)/.dev $(VENV)/.compiled $(VENV)/.go-shop system-packages
 	$(BIN)/python -m pytest $(ARGS)
 
 check: format lint types contracts go test
@@ -79,13 +85,13 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-eval: $(VENV)/.dev system-packages
+eval: $(VENV)/.dev $(VENV)/.compiled system-packages
 	$(BIN)/python -m bench eval $(ARGS)
 
 chaos soak: $(VENV)/.dev system-packages
 	@$(BIN)/python -m tests.chaos $@ $(ARGS)
 
-bench: $(VENV)/.dev system-packages
+bench: $(VENV)/.dev $(VENV)/.compiled system-packages
 	$(BIN)/python -m bench $(ARGS)
 
 fuzz: $(VENV)/.fuzz

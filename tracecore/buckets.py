@@ -8,7 +8,8 @@ Source: the idea of HdrHistogram's buckets.
 
 from collections.abc import Iterable, Mapping
 
-_SUB_BITS = 6
+#: A power of two is cut into 2**SUB_BITS buckets.
+SUB_BITS = 6
 
 #: Counts by bucket index. Sparse: an operation touches few of the 3 700 buckets that 64-bit values need.
 Buckets = dict[int, int]
@@ -18,18 +19,18 @@ def bucket_of(value: int) -> int:
     """Index of the bucket that holds ``value``; negative values count as zero."""
     if value < 0:
         return 0
-    shift = value.bit_length() - _SUB_BITS - 1
+    shift = value.bit_length() - SUB_BITS - 1
     if shift <= 0:
         return value
-    return (shift << _SUB_BITS) + (value >> shift)
+    return (shift << SUB_BITS) + (value >> shift)
 
 
 def bounds_of(bucket: int) -> tuple[int, int]:
     """Smallest value of a bucket, and the smallest of the next."""
-    if bucket < 2 << _SUB_BITS:
+    if bucket < 2 << SUB_BITS:
         return bucket, bucket + 1
-    shift = (bucket >> _SUB_BITS) - 1
-    low = (bucket - (shift << _SUB_BITS)) << shift
+    shift = (bucket >> SUB_BITS) - 1
+    low = (bucket - (shift << SUB_BITS)) << shift
     return low, low + (1 << shift)
 
 

@@ -28,20 +28,33 @@ _ERROR = int(StatusCode.ERROR)
 
 def dependency_links(tree: TraceTree, timeline: Timeline, gaps: Sequence[int]) -> tuple[ServiceLink, ...]:
     """Links of one trace by caller and callee, sorted. ``gaps`` as of ``network_gaps``. O(n)."""
-    links = _Links({span.service for span in tree.spans})
-    spans, parents, starts, ends = tree.spans, tree.parents, timeline.starts, timeline.ends
-    remote_above = _remote_ancestors(tree)
+    telling = [i for i, span in enumerate(tree.spans) if _tells(tree, i, span[4])]
+    durations = [end - start for start, end in zip(timeline.starts, timeline.ends, strict=True)]
+    return links_told(tree.spans, telling, tree.parents, _remote_ancestors(tree), durations, gaps)
+
+
+def links_told(
+    spans: Sequence[Span],
+    telling: Iterable[int],
+    parents: Sequence[int],
+    above: Sequence[int],
+    durations_ns: Sequence[int],
+    gaps: Sequence[int],
+) -> tuple[ServiceLink, ...]:
+    """Links that the ``telling`` of ``spans`` name; those are no internal spans, and no calls that were answered.
+
+    ``above`` is by span the nearest one above it that is one side of a call, or ``NO_PARENT``.
+    """
+    links = _Links({span[9].service for span in spans})
     brokers: dict[int, Peer] | None = None
-    for i, span in enumerate(spans):
-        kind = span[4]
-        if kind == _INTERNAL or (kind == _CLIENT and _is_answered(tree, i)):
-            continue
+    for i in telling:
+        span = spans[i]
+        kind, nearest = span[4], above[i]
         service = _known(span)
-        above = remote_above[i]
-        above_name = _known(spans[above]) if above != NO_PARENT else ""
+        above_name = _known(spans[nearest]) if nearest != NO_PARENT else ""
         caller, callee, callee_type = "", "", ""
         if kind == _SERVER:
-            if above != NO_PARENT and spans[above][4] == _SERVER and spans[above].resource == span.resource:
+            if nearest != NO_PARENT and spans[nearest][4] == _SERVER and spans[nearest].resource == span.resource:
                 # Two layers of one server, a framework in a framework: no call lies between.
                 continue
             # Alone at the top, a server may know its caller by name; else the span above knows better.
@@ -54,7 +67,7 @@ def dependency_links(tree: TraceTree, timeline: Timeline, gaps: Sequence[int]) -
                 kind = _CLIENT
             if kind == _CONSUMER:
                 if brokers is None and peer is None:
-                    brokers = _brokers_by_link(tree)
+                    brokers = _brokers_by_link(spans)
                 peer = peer or (brokers or {}).get(i)
             if peer is not None and (kind == _CONSUMER or (kind == _CLIENT and peer.receives)):
                 caller, callee, callee_type = peer.name, service, "service"
@@ -66,16 +79,16 @@ def dependency_links(tree: TraceTree, timeline: Timeline, gaps: Sequence[int]) -
                 caller = service
             if kind in (_PRODUCER, _CONSUMER) and not (caller and callee):
                 continue
-        duration_ns = ends[i] - starts[i]
+        duration_ns = durations_ns[i]
         failed = span[7] == _ERROR
         if above_name:
             if kind == _CLIENT and service and service != above_name:
                 # The server's half of the call to this service is missing: its client's span tells that it was there.
                 links.add(above_name, service, "service", False, duration_ns, NO_GAP)
             caller = caller or above_name
-            if kind == _SERVER and above == parents[i] and spans[above][4] == _CLIENT:
-                failed = failed or spans[above][7] == _ERROR
-                duration_ns = ends[above] - starts[above]
+            if kind == _SERVER and nearest == parents[i] and spans[nearest][4] == _CLIENT:
+                failed = failed or spans[nearest][7] == _ERROR
+                duration_ns = durations_ns[nearest]
         if caller and callee:
             links.add(caller, callee, callee_type, failed, duration_ns, gaps[i])
     return links.sorted()
@@ -140,6 +153,10 @@ def _remote_ancestors(tree: TraceTree) -> list[int]:
     return above
 
 
+def _tells(tree: TraceTree, i: int, kind: int) -> bool:
+    return kind != _INTERNAL and not (kind == _CLIENT and _is_answered(tree, i))
+
+
 def _is_answered(tree: TraceTree, i: int) -> bool:
     """True if a span below tells of the call that span ``i`` makes, or of one that it is only the wrapping of."""
     service = tree.spans[i].service
@@ -152,11 +169,11 @@ def _is_answered(tree: TraceTree, i: int) -> bool:
     return False
 
 
-def _brokers_by_link(tree: TraceTree) -> dict[int, Peer]:
+def _brokers_by_link(spans: Sequence[Span]) -> dict[int, Peer]:
     """Of consumers that name no broker: the broker of the first producer in this trace that they link to."""
-    producers = {span.span_id: span for span in tree.spans if span[4] == _PRODUCER}
+    producers = {span.span_id: span for span in spans if span[4] == _PRODUCER}
     brokers: dict[int, Peer] = {}
-    for i, span in enumerate(tree.spans):
+    for i, span in enumerate(spans):
         if span[4] != _CONSUMER or not producers or peer_of(span.raw) is not None:
             continue
         for link in _links_of(span):

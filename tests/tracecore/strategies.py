@@ -1,6 +1,7 @@
 """Hypothesis strategies: spans of one trace that may be wrong in every way that the wire allows."""
 
 from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from tests.tracecore.builders import T0_NS, span_id, trace_id
 from tracecore.span import Resource, Scope, Span
@@ -9,6 +10,8 @@ _HOSTS = [
     Resource(bytes([i]), "", service, host) for i, (service, host) in enumerate([("a", "1"), ("b", "2"), ("b", "3")])
 ]
 _SCOPE = Scope(b"", "")
+#: A span that names its peer.
+_PEER = SpanMessage(attributes=[{"key": "peer.service", "value": {"string_value": "b"}}]).SerializeToString()
 
 
 _Shape = tuple[int, int, int, int, int, int, Resource]
@@ -56,4 +59,23 @@ def _tree(shapes: list[tuple[int, int, int]]) -> list[Span]:
             T0_NS + start, T0_NS + start + duration, 0, 1000, _HOSTS[0], _SCOPE, b"",
         )
         for number, (parent, start, duration) in enumerate(shapes, 1)
+    ]  # fmt: skip
+
+
+def tidy_trace(max_size: int = 12) -> st.SearchStrategy[list[Span]]:
+    """A tree of spans of every kind on hosts whose clocks differ, in any order; nothing in it needs repair."""
+    shape = st.tuples(
+        st.integers(0, max_size), st.integers(0, 5), st.integers(0, 60), st.integers(0, 60), st.integers(0, 2),
+        st.sampled_from(_HOSTS), st.sampled_from([b"", _PEER]),
+    )  # fmt: skip
+    return st.lists(shape, min_size=1, max_size=max_size).map(_tidy).flatmap(st.permutations)
+
+
+def _tidy(shapes: list[tuple[int, int, int, int, int, Resource, bytes]]) -> list[Span]:
+    return [
+        Span(
+            trace_id(1), span_id(number), span_id(parent % (number - 1) + 1) if number > 1 else b"", "work", kind,
+            T0_NS + start, T0_NS + start + duration, status, 1000, resource, _SCOPE, raw,
+        )
+        for number, (parent, kind, start, duration, status, resource, raw) in enumerate(shapes, 1)
     ]  # fmt: skip

@@ -1,0 +1,82 @@
+"""Compiled code says of every trace what the plain modules say."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tracecore.builders import order_spans
+from tests.tracecore.strategies import spans_of_a_trace, tidy_trace, well_timed_trace
+from tracecore import batch_analysis, forest
+from tracecore.analysis import Gathered, closed_trace
+from tracecore.batch_analysis import closed_traces
+from tracecore.closed_trace import ClosedTrace
+from tracecore.span import Span
+
+
+@cache
+def _warm() -> None:
+    forest.warm_up()
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    _warm()
+    monkeypatch.setattr(batch_analysis, "MIN_SPANS", 1)
+
+
+def _gathered(spans: Sequence[Span]) -> Gathered:
+    return Gathered(spans[0].trace_id, spans, 2, "complete", 3, 4, duplicate_count=5)
+
+
+def _alone(spans: Sequence[Span]) -> ClosedTrace:
+    return closed_trace(
+        spans[0].trace_id, spans, revision=2, reason="complete", first_arrival_ns=3, last_arrival_ns=4,
+        duplicate_count=5, replay_id="r",
+    )  # fmt: skip
+
+
+@given(st.lists(spans_of_a_trace() | well_timed_trace() | tidy_trace(), min_size=1, max_size=6))
+def test_traces_analysed_together_are_as_analysed_alone(traces: list[list[Span]]) -> None:
+    assert closed_traces([_gathered(spans) for spans in traces], "r") == [_alone(spans) for spans in traces]
+
+
+@given(tidy_trace(max_size=60))
+def test_a_trace_without_faults_needs_no_repair(spans: list[Span]) -> None:
+    columns = batch_analysis._columns(spans, [0, len(spans)])
+    assert not forest.forest_of(columns, 10**18).needs_repair.any()
+
+
+@given(st.permutations(order_spans(failed=True)))
+def test_the_order_of_arrival_does_not_matter(spans: list[Span]) -> None:
+    assert closed_traces([_gathered(spans)], "r") == [_alone(order_spans(failed=True))]
+
+
+@pytest.mark.parametrize("start_ns", [2**62 - 1, 2**62, 2**63, 2**64 - 1])
+def test_times_at_the_edge_of_what_can_be_computed(start_ns: int) -> None:
+    spans = [span._replace(start_ns=start_ns, end_ns=start_ns) for span in order_spans()]
+    assert closed_traces([_gathered(spans)], "r") == [_alone(spans)]
+
+
+def test_large_traces_are_sorted_another_way() -> None:
+    spans = [span for number in range(300) for span in _renumbered(number)]
+    assert closed_traces([_gathered(spans)], "r") == [_alone(spans)]
+
+
+def _renumbered(number: int) -> list[Span]:
+    """The shop's request again, below the one before."""
+    base = number * 100
+    return [
+        span._replace(
+            span_id=(int.from_bytes(span.span_id) + base).to_bytes(8),
+            parent_span_id=(int.from_bytes(span.parent_span_id) + base).to_bytes(8)
+            if span.parent_span_id
+            else (1 + base - 100).to_bytes(8)
+            if number
+            else b"",
+            start_ns=span.start_ns + number % 7,
+        )
+        for span in order_spans()
+    ]
