@@ -68,6 +68,7 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=5) as producer:
         await reader.start()
         worker.start().wait_until(lambda: "partitions and offsets" in worker.log_tail(200), timeout_s=60)
+        worker.wait_until(lambda: "analysis of traces is" in worker.log_tail(400), timeout_s=120)
         try:
             faust, rate = await _faust_us(worker, producer, reader, _load(spans, seed=2))
             bare = await _bare_us(bootstrap_servers, spans)

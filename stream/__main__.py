@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import sys
+import threading
+import time
 
 import faust
 
@@ -10,15 +12,26 @@ from stream.app import create_app
 from stream.settings import StreamSettings
 from stream.topic_creation import create_topics, partitions_of
 from stream.watchdog import watch
+from tracecore.batch_analysis import warm_up
 from tracecore.errors import TracewatchError
 from tracecore.settings import KafkaSettings, read
 
+logger = logging.getLogger(__name__)
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 async def _prepared(kafka: KafkaSettings, settings: StreamSettings) -> int:
     await create_topics(kafka, kafka.topics.specs(), settings.broker_timeout_s)
     return await partitions_of(kafka, kafka.topics.spans)
+
+
+def _compile() -> None:
+    """Until this is done, traces are analysed by plain Python."""
+    began = time.monotonic()
+    if warm_up():
+        logger.info("analysis of traces is compiled, after %.1f s", time.monotonic() - began)
+    else:
+        logger.warning("analysis of traces is not compiled: numba is missing, or NUMBA_CACHE_DIR cannot be written")
 
 
 def main() -> None:
@@ -32,6 +45,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     watch(app)
+    threading.Thread(target=_compile, name="compiler", daemon=True).start()
     faust.Worker(app, loglevel="INFO", quiet=True, override_logging=False).execute_from_commandline()
 
 

@@ -62,7 +62,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         autodiscover=False,
     )
     transport.install(app)
-    outlet = Outlet(app)
+    outlet = Outlet(app, settings.linger_s)
     detection = detection_agents.attach(app, topics, kafka)
     alerting_agents.attach(app, topics, kafka, replay=is_replay, replay_id=settings.replay_id)
     rules = Rules(topics, settings.limits, settings.window_limits, settings.sampling, partitions)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
 
+from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
 from tracecore.span import Span, SpanKind, identity, truer
 
@@ -47,6 +48,18 @@ class Revision(NamedTuple):
     duplicate_count: int
     interesting: bool
     kept_by: str
+
+    def gathered(self) -> Gathered:
+        """What there is to analyse."""
+        return Gathered(
+            self.trace_id,
+            self.spans,
+            self.revision,
+            self.reason,
+            self.first_arrival_ns,
+            self.last_arrival_ns,
+            self.duplicate_count,
+        )
 
 
 @dataclass(slots=True)

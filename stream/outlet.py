@@ -1,64 +1,126 @@
-"""Records leave here: through the producer that Faust runs, not by Faust's own way of sending, which costs thrice."""
+"""Records leave here: through the producer that Faust runs, in batches of our own.
 
+To hand a record to Faust costs 92-160 us, to aiokafka 32 us, to a batch 2 us; there is a record a trace. So records are
+gathered by partition, and a batch goes to the producer when it is full or has waited for ``linger_s``.
+"""
+
+import asyncio
 import logging
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import faust
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.producer.message_accumulator import BatchBuilder
+from faust.types import TP
 
 from stream.errors import DeliveryFailed
 from stream.pipeline import Outgoing
+from tracecore.partition import murmur2
 
 logger = logging.getLogger(__name__)
 
 
 class Outlet:
-    """Sends without waiting for the broker; ``flush`` waits, and tells if anything was not accepted."""
+    """Sends without waiting for the broker; ``flush`` waits, and tells if anything was not accepted.
 
-    def __init__(self, app: faust.App) -> None:
+    Records of one partition are stored in the order in which they were sent.
+    """
+
+    def __init__(self, app: faust.App, linger_s: float) -> None:
         self._app = app
+        self._linger_s = linger_s
+        # How many partitions a topic has; asked again after each flush, for partitions may be added.
+        self._partitions: dict[str, int] = {}
+        self._filling: dict[TP, BatchBuilder] = {}
+        # Held while batches are handed over: a later one of the same partition must not pass an earlier one.
+        self._handing_over = asyncio.Lock()
+        self._lingering: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deliveries: set[asyncio.Future[Any]] = set()
         self._failure: DeliveryFailed | None = None
         self.sent_total = 0
         #: Records too large for the broker: dropped, each with an ERROR in the log.
         self.oversized_total = 0
 
     async def send(self, records: Iterable[Outgoing], partition: int | None = None) -> None:
-        """Hand records to the producer; waits only while its buffers are full."""
-        producer = self._producer()
-        for topic, key, value, timestamp_ms, headers in records:
-            try:
-                delivery = await producer.send(
-                    topic, value, key=key or None, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
-                )
-            except MessageSizeTooLargeError as error:
-                self._too_large(topic, key, error)
-                continue
-            delivery.add_done_callback(partial(self._delivered, topic, key))
+        """Gather records; waits only while the producer cannot take a batch that is full.
+
+        They go to ``partition``, or each to its own, or to that of its key.
+        """
+        producer, filling = self._producer(), self._filling
+        for topic, key, value, timestamp_ms, headers, own_partition in records:
+            count = self._partitions.get(topic)
+            if count is None:
+                count = self._partitions[topic] = len(await producer.partitions_for(topic))
+            chosen = own_partition if partition is None else partition
+            # What is keyed stays with its key, though a topic may have fewer partitions than the source.
+            tp = TP(topic, placed(key, count) if chosen is None else chosen % count)
+            while True:
+                batch = filling.get(tp)
+                if batch is None:
+                    batch = filling[tp] = producer.create_batch()
+                if (
+                    batch.append(timestamp=timestamp_ms, key=key or None, value=value, headers=list(headers))
+                    is not None
+                ):
+                    break
+                await self._hand_over([tp])
             self.sent_total += 1
+        if filling and self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self._lingered)
 
     async def flush(self) -> None:
         """Wait until everything sent so far is stored; raises ``DeliveryFailed``."""
-        await self._app.producer.flush()
+        self._partitions.clear()
+        await self._hand_over(list(self._filling))
+        if self._deliveries:
+            await asyncio.wait(set(self._deliveries))
         if self._failure is not None:
             raise self._failure
 
+    def _lingered(self) -> None:
+        self._lingering = None
+        task = asyncio.get_running_loop().create_task(self._hand_over(list(self._filling)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _hand_over(self, tps: Iterable[TP]) -> None:
+        async with self._handing_over:
+            for tp in tps:
+                batch = self._filling.pop(tp, None)
+                if batch is None:
+                    continue
+                batch.close()
+                try:
+                    delivery = await self._producer().send_batch(batch, tp.topic, partition=tp.partition)
+                except KafkaError as error:
+                    self._failure = DeliveryFailed(tp.topic, repr(error))
+                    continue
+                self._deliveries.add(delivery)
+                delivery.add_done_callback(partial(self._delivered, tp, batch.record_count()))
+
     def _producer(self) -> Any:
-        # Private in Faust: app.producer.send() does the same with more steps (92-160 us against 32).
+        # Private in Faust: app.producer.send() does the same with more steps.
         return self._app.producer._producer  # type: ignore[attr-defined]
 
-    def _delivered(self, topic: str, key: bytes, delivery: Any) -> None:
+    def _delivered(self, tp: TP, records: int, delivery: asyncio.Future[Any]) -> None:
+        self._deliveries.discard(delivery)
+        error = None if delivery.cancelled() else delivery.exception()
         if delivery.cancelled():
-            self._failure = DeliveryFailed(topic, "cancelled")
-            return
-        error = delivery.exception()
-        if isinstance(error, MessageSizeTooLargeError):
-            self._too_large(topic, key, error)
+            self._failure = DeliveryFailed(tp.topic, "cancelled")
+        elif isinstance(error, MessageSizeTooLargeError) and records == 1:
+            # To stop here would stop all else for one record, again after every start.
+            self.oversized_total += 1
+            logger.error(
+                "dropped a record for %s[%d]: %s; raise the topic's max.message.bytes", tp.topic, tp.partition, error
+            )
         elif error is not None:
-            self._failure = DeliveryFailed(topic, repr(error))
+            self._failure = DeliveryFailed(tp.topic, repr(error))
 
-    def _too_large(self, topic: str, key: bytes, error: BaseException) -> None:
-        # To stop here would stop all else for one record, again after every start.
-        self.oversized_total += 1
-        logger.error("dropped a record for %s, key %r: %s; raise the topic's max.message.bytes", topic, key, error)
+
+@lru_cache(maxsize=65536)
+def placed(key: bytes, partitions: int) -> int:
+    """The partition of a key, as Kafka's clients place it; what has no key stands in the first."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions if key else 0

@@ -13,7 +13,7 @@ from stream.handover import Handover, HandoverRecord, handover_records
 from stream.hooks import Hooks
 from stream.sampling import Sampler, SamplingRule
 from stream.windows import WindowLimits, Windows
-from tracecore.analysis import closed_trace
+from tracecore.batch_analysis import closed_traces
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import UndecodableRecord
@@ -37,13 +37,17 @@ MISDATED_TRACE = "spans with times that are not credible were counted at their a
 
 
 class Outgoing(NamedTuple):
-    """A record to publish; without ``timestamp_ms`` it carries the time of sending."""
+    """A record to publish; without ``timestamp_ms`` it carries the time of sending.
+
+    ``partition`` is where its key belongs, if that is known; in a topic of fewer partitions its remainder.
+    """
 
     topic: str
     key: bytes
     value: bytes
     timestamp_ms: int | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +143,24 @@ class Pipeline:
 
     def _closed(self, revisions: list[Revision]) -> list[Outgoing]:
         out: list[Outgoing] = []
-        for revision in revisions:
+        for revision, trace in zip(revisions, self._analysed(revisions), strict=True):
             try:
-                out += self._publish(revision)
+                out += self._publish(revision, trace)
             except Exception as error:
                 # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
                 logger.exception("bug at trace %s", revision.trace_id.hex())
                 out.append(self._dead_letter(revision, f"bug: {error!r}"))
         return out
+
+    def _analysed(self, revisions: list[Revision]) -> Sequence[ClosedTrace | None]:
+        """What closes, analysed at once; None each if that fails, so that the one to blame is found alone."""
+        if len(revisions) < 2:
+            return [None] * len(revisions)
+        try:
+            return closed_traces([revision.gathered() for revision in revisions], self._replay_id)
+        except Exception:
+            logger.exception("bug at one of %d traces", len(revisions))
+            return [None] * len(revisions)
 
     def _dead_letter(self, revision: Revision, reason: str) -> Outgoing:
         self.tally.dead_letters += 1
@@ -155,18 +169,9 @@ class Pipeline:
         headers = (*dead_letter_headers(error), *self._headers)
         return Outgoing(self._topics.dead_letters, key, encode_spans(revision.spans), None, headers)
 
-    def _publish(self, revision: Revision) -> list[Outgoing]:
+    def _publish(self, revision: Revision, analysed: ClosedTrace | None) -> list[Outgoing]:
         spans = revision.spans
-        trace = closed_trace(
-            revision.trace_id,
-            spans,
-            revision=revision.revision,
-            reason=revision.reason,
-            first_arrival_ns=revision.first_arrival_ns,
-            last_arrival_ns=revision.last_arrival_ns,
-            duplicate_count=revision.duplicate_count,
-            replay_id=self._replay_id,
-        )
+        trace = analysed or closed_traces([revision.gathered()], self._replay_id)[0]
         tally = self.tally
         tally.traces += 1
         tally.orphan_spans += trace.missing_parents
@@ -174,7 +179,7 @@ class Pipeline:
         misdated = self.windows.count(
             trace,
             _ids(spans[: revision.counted]) if revision.counted else _NO_IDS,
-            {span.span_id: span.count_milli for span in spans if span.count_milli != ONE_SPAN_MILLI},
+            {span[1]: span[8] for span in spans if span[8] != ONE_SPAN_MILLI},
             revision.last_arrival_ns,
             revision.first_offset,
         )
@@ -192,7 +197,7 @@ class Pipeline:
             # Made above, and held by nobody else: replace() would cost as much as all of sampling.
             object.__setattr__(trace, "sampled_by", sampled_by)
             for record in encode_trace(trace):
-                out.append(Outgoing(self._topics.traces, key, record, None, self._headers))
+                out.append(Outgoing(self._topics.traces, key, record, None, self._headers, self.partition))
                 tally.trace_records += 1
         else:
             tally.sampled_out += 1

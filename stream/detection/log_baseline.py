@@ -19,6 +19,7 @@ from dataclasses import dataclass
 WINSOR_SIGMAS = 3.0
 #: No spread is believed below this: a factor of 1.1 is no news, however steady a series was.
 MIN_SIGMA = 0.1
+_MIN_VARIANCE = MIN_SIGMA**2
 
 
 @dataclass(slots=True)
@@ -46,15 +47,22 @@ class LogBaseline:
 
     def learn(self, duration_ns: int, min_count: int = 30) -> None:
         """Take an observation in. Until ``min_count`` all are equal, and none is pulled in."""
-        x = math.log(max(duration_ns, 1))
-        self.count += 1
-        if self.count == 1:
+        # Once a span, so without calls and with each field read once.
+        x = math.log(duration_ns) if duration_ns > 1 else 0.0
+        self.count = count = self.count + 1
+        if count == 1:
             self.level = x
             return
-        if self.count > min_count:
-            reach = WINSOR_SIGMAS * self.sigma
-            x = min(max(x, self.level - reach), self.level + reach)
-        weight = max(self.alpha, 1 / self.count)
-        delta = x - self.level
-        self.level += weight * delta
-        self.variance = (1 - weight) * (self.variance + weight * delta * delta)
+        level, variance = self.level, self.variance
+        delta = x - level
+        if count > min_count:
+            reach = WINSOR_SIGMAS * (math.sqrt(variance) if variance > _MIN_VARIANCE else MIN_SIGMA)
+            if delta > reach:
+                delta = reach
+            elif delta < -reach:
+                delta = -reach
+        weight = 1 / count
+        if weight < self.alpha:
+            weight = self.alpha
+        self.level = level + weight * delta
+        self.variance = (1 - weight) * (variance + weight * delta * delta)
