@@ -45,10 +45,13 @@ class LogBaseline:
         """How many spreads above the level; negative below it."""
         return (math.log(max(duration_ns, 1)) - self.level) / self.sigma
 
-    def learn(self, duration_ns: int, min_count: int = 30) -> None:
-        """Take an observation in. Until ``min_count`` all are equal, and none is pulled in."""
+    def learn(self, duration_ns: int) -> None:
+        """Take an observation in."""
+        self.learn_log(math.log(max(duration_ns, 1)))
+
+    def learn_log(self, x: float, min_count: int = 30) -> None:
+        """Take in the logarithm of an observation. Until ``min_count`` all are equal, and none is pulled in."""
         # Once a span, so without calls and with each field read once.
-        x = math.log(duration_ns) if duration_ns > 1 else 0.0
         self.count = count = self.count + 1
         if count == 1:
             self.level = x

@@ -8,23 +8,27 @@ is always slow somewhere, and only the first is worth an alert before the window
 is "most" only while the caller's other hops and its own time are as usual, for else the caller may be to blame.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from stream.detection.finding_id import finding_id
 from stream.detection.log_baseline import LogBaseline
-from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
+from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.finding import Finding
 from tracecore.span import SpanKind
 
 MILLISECOND_NS = 1_000_000
 #: How fast the share of slow traces is followed, and from where it is most of them: seven in a row.
 SHARE_RATE, MOST = 0.2, 0.75
+#: A share below this is forgotten: thirty traces after the last slow one.
+NO_SHARE = 0.001
 #: Another hop of the caller, or its own time, that is slow in this share of traces makes the caller a suspect.
 SUSPECT = 0.3
-_RECEIVING = (SpanKind.SERVER, SpanKind.CONSUMER)
-_CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
+# Plain integers: to compare with an enum's member costs three times as much, for every span.
+_RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
+_CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
 
 Key = TypeVar("Key")
 
@@ -33,6 +37,8 @@ MAX_SERIES = 50_000
 
 #: Which part of a span's time is judged.
 Part = Literal["self_time", "gap"]
+#: Service, operation, kind, part.
+SeriesKey = tuple[str, str, int, Part]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +63,9 @@ class SlowSpans:
         """``settings_of`` has the knobs of a service."""
         self._settings_of = settings_of
         self._replay_id = replay_id
-        self._baselines: dict[tuple[str, str, int, Part], LogBaseline] = {}
+        self._baselines: dict[SeriesKey, LogBaseline] = {}
         #: Of the last few traces with a series, the share in which it was slow.
-        self._slow_shares: dict[tuple[str, str, int, Part], float] = {}
+        self._slow_shares: dict[SeriesKey, float] = {}
         #: The same of a service's own time (its name), and of a hop (caller, callee).
         self._slow_parts: dict[tuple[str, ...], float] = {}
         self.series_refused_total = 0
@@ -69,36 +75,48 @@ class SlowSpans:
         if closed.revision > 1 or closed.missing_parents:
             # Read before, or with holes: what a missing child did would be taken for its parent's self time.
             return []
-        slowest: tuple[int, TracedSpan, Part, LogBaseline] | None = None
-        slow_series: dict[tuple[str, str, int, Part], bool] = {}
-        slow_parts: dict[tuple[str, ...], bool] = {}
-        service_of = {span.span_id: span.service for span in closed.spans}
-        answered = {span.tree_parent_id for span in closed.spans if span.kind in _RECEIVING}
+        seen = _Seen()
+        # While nothing was slow of late, a span that is not slow has nothing to tell but its duration.
+        follows = bool(self._slow_shares or self._slow_parts)
+        service_of = {span[0]: span[4] for span in closed.spans}
+        answered = {span[2] for span in closed.spans if span[6] in _RECEIVING}
+        judge = self._judge
+        # Fields by position (11: self time, 13: gap): a name costs as much as the arithmetic, and every span is here.
         for span in closed.spans:
             # What an answered call waits for is its callee's, or the network's, and judged as the callee's gap.
-            own_ns = 0 if span.span_id in answered and span.kind in _CALLING else span.self_time_ns
-            parts: tuple[tuple[Part, int], ...] = (("self_time", own_ns), ("gap", span.gap_ns))
-            for part, taken_ns in parts:
-                if taken_ns <= 0 or taken_ns == NO_GAP:
-                    continue
-                baseline = self._baseline(span, part)
-                if baseline is None:
-                    continue
-                excess_ns = self._excess_ns(span.service, baseline, taken_ns)
-                key = span.service, span.name, span.kind, part
-                slow_series[key] = slow_series.get(key, False) or excess_ns > 0
-                place = (service_of.get(span.tree_parent_id, ""), span.service) if part == "gap" else (span.service,)
-                slow_parts[place] = slow_parts.get(place, False) or excess_ns > 0
-                if excess_ns and (slowest is None or excess_ns > slowest[0]):
-                    slowest = excess_ns, span, part, baseline
-                baseline.learn(taken_ns)
-        _follow(self._slow_shares, slow_series)
-        _follow(self._slow_parts, slow_parts)
-        if slowest is None:
+            if span[11] > 0 and not (span[6] in _CALLING and span[0] in answered):
+                judge(span, "self_time", span[11], (span[4],), seen, follows)
+            if span[13] > 0:
+                judge(span, "gap", span[13], (service_of.get(span[2], ""), span[4]), seen, follows)
+        if seen.slow_series:
+            _follow(self._slow_shares, seen.slow_series)
+            _follow(self._slow_parts, seen.slow_parts)
+        if seen.slowest is None:
             return []
-        _, span, part, baseline = slowest
+        _, span, part, usual_ns = seen.slowest
         extent = self._extent(span, part, service_of.get(span.tree_parent_id, ""))
-        return [self._finding(closed, span, part, baseline, extent)]
+        return [self._finding(closed, span, part, usual_ns, extent)]
+
+    def _judge(
+        self, span: TracedSpan, part: Part, taken_ns: int, place: tuple[str, ...], seen: "_Seen", follows: bool
+    ) -> None:
+        """Judge a part of a span, then learn it."""
+        key = span[4], span[5], span[6], part
+        baseline = self._baselines.get(key)
+        if baseline is None:
+            if len(self._baselines) >= MAX_SERIES:
+                self.series_refused_total += 1
+                return
+            baseline = self._baselines[key] = LogBaseline()
+        log_ns = math.log(taken_ns)
+        # Half of all are faster than usual.
+        excess_ns = self._excess_ns(span[4], baseline, taken_ns) if log_ns > baseline.level else 0
+        if excess_ns or follows:
+            seen.slow_series[key] = seen.slow_series.get(key, False) or excess_ns > 0
+            seen.slow_parts[place] = seen.slow_parts.get(place, False) or excess_ns > 0
+            if excess_ns and (seen.slowest is None or excess_ns > seen.slowest[0]):
+                seen.slowest = excess_ns, span, part, baseline.typical_ns
+        baseline.learn_log(log_ns)
 
     def _extent(self, span: TracedSpan, part: Part, caller: str) -> str:
         if self._slow_shares.get((span.service, span.name, span.kind, part), 0.0) < MOST:
@@ -110,16 +128,6 @@ class SlowSpans:
                 return "some"
         return "most"
 
-    def _baseline(self, span: TracedSpan, part: Part) -> LogBaseline | None:
-        key = span.service, span.name, span.kind, part
-        baseline = self._baselines.get(key)
-        if baseline is None:
-            if len(self._baselines) >= MAX_SERIES:
-                self.series_refused_total += 1
-                return None
-            baseline = self._baselines[key] = LogBaseline()
-        return baseline
-
     def _excess_ns(self, service: str, baseline: LogBaseline, taken_ns: int) -> int:
         """By how much a span is too slow; 0 if it is not."""
         settings = self._settings_of(service)
@@ -129,9 +137,7 @@ class SlowSpans:
             return 0
         return int(excess_ns) if baseline.score(taken_ns) >= settings.min_score else 0
 
-    def _finding(
-        self, closed: ClosedTrace, span: TracedSpan, part: Part, baseline: LogBaseline, extent: str
-    ) -> Finding:
+    def _finding(self, closed: ClosedTrace, span: TracedSpan, part: Part, usual_ns: float, extent: str) -> Finding:
         taken_ns = span.self_time_ns if part == "self_time" else span.gap_ns
         where = "of its own time" if part == "self_time" else "between its caller and itself"
         return Finding(
@@ -143,8 +149,8 @@ class SlowSpans:
             arrival_ns=closed.last_arrival_ns,
             observed=float(taken_ns),
             unit="ns",
-            baseline=baseline.typical_ns,
-            message=f"{taken_ns / 1e6:.1f} ms {where}, usually {baseline.typical_ns / 1e6:.1f} ms",
+            baseline=usual_ns,
+            message=f"{taken_ns / 1e6:.1f} ms {where}, usually {usual_ns / 1e6:.1f} ms",
             trace_id=closed.trace_id.hex(),
             span_id=span.span_id.hex(),
             labels={"part": part, "extent": extent},
@@ -152,9 +158,24 @@ class SlowSpans:
         )
 
 
+class _Seen:
+    """What one trace shows: by series and by place whether it was slow there, and the slowest part of all."""
+
+    __slots__ = ("slow_parts", "slow_series", "slowest")
+
+    def __init__(self) -> None:
+        self.slow_series: dict[SeriesKey, bool] = {}
+        self.slow_parts: dict[tuple[str, ...], bool] = {}
+        #: By how much, where, and what is usual there.
+        self.slowest: tuple[int, TracedSpan, Part, float] | None = None
+
+
 def _follow(shares: dict[Key, float], slow: Mapping[Key, bool]) -> None:
-    """Let the shares follow what one trace shows; a share that was never above zero is not kept."""
+    """Let the shares follow what one trace shows; a share that is next to nothing is not kept."""
     for key, is_slow in slow.items():
         share = shares.get(key, 0.0)
-        if is_slow or share:
-            shares[key] = share + SHARE_RATE * (is_slow - share)
+        share += SHARE_RATE * (is_slow - share)
+        if share >= NO_SHARE:
+            shares[key] = share
+        elif key in shares:
+            del shares[key]
