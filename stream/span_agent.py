@@ -173,6 +173,8 @@ class SpanAgent:
         """Take what waits, as far as no partition can have an older record."""
         while (source := next_in_order(self.sources.values())) is not None:
             async with self._publishing:
+                if self._stopped:
+                    return  # what waits is its successor's
                 arrival_ns, message = source.held.popleft()
                 if arrival_ns >= self._replay_ns + REPLAY_STEP_NS:
                     # As the clock does for live partitions that are silent: all have come to this time.
@@ -180,6 +182,7 @@ class SpanAgent:
                     for pipeline in self.all_pipelines():
                         await self._outlet.send(pipeline.advance(self._replay_ns))
                 await self._outlet.send(self._taken(message, source))
+            await asyncio.sleep(0)  # much may have waited, and others have a turn
 
     async def _ask_again(self, tp: TP, source: Source) -> None:
         self.gaps_total += 1
