@@ -52,7 +52,7 @@ class Database:
                 "row_factory": dict_row,
                 "application_name": "tracewatch-dashboard",
                 "options": f"-c default_transaction_read_only=on -c statement_timeout={int(query_timeout_s * 1000)}"
-                " -c timezone=UTC -c jit=off",
+                " -c timezone=UTC -c jit=off -c work_mem=64MB",
             },
             check=ConnectionPool.check_connection,
         )

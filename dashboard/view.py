@@ -13,17 +13,21 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import streamlit as st
 
 from dashboard.alert_board import BoardState
+from dashboard.answers import Answers
 from dashboard.database import Database
 from dashboard.figures.palette import Palette, palette_of
 from dashboard.live_feed import LiveFeed
 from dashboard.queries.query import Query, Row
 from dashboard.rooms import RoomMetrics, metrics_of
 from dashboard.settings import DashboardSettings
-from dashboard.time_range import SECOND_NS, TimeRange, range_of
+from dashboard.time_range import DEFAULT_PRESET, MINUTE_NS, PRESETS, SECOND_NS, TimeRange, range_of
 from tracecore.settings import DatabaseSettings, read
 
-#: The clock moves in steps, so that what two controls ask within one is the same question.
-_CLOCK_STEP_NS: Final = 5 * SECOND_NS
+#: The clock moves in steps, so that what two controls, or two viewers, ask within one is the same question. A long
+#: range takes longer steps: a three-hundredth of itself, a few pixels of its charts.
+_LEAST_CLOCK_STEP_NS: Final = 5 * SECOND_NS
+_MOST_CLOCK_STEP_NS: Final = MINUTE_NS
+_CLOCK_STEPS_A_RANGE: Final = 300
 #: Parameters that go along from page to page.
 CARRIED: Final = ("range", "from", "to")
 
@@ -42,8 +46,16 @@ class View:
     pages: Mapping[str, Any] = field(default_factory=dict)
 
     def rows(self, query: Query) -> list[Row]:
-        """The answer, remembered for some seconds. Raises ``HistoryUnavailable``."""
-        return _remembered(query)
+        """The answer, remembered for a while: not to be changed. Raises ``HistoryUnavailable``."""
+        return _answers().rows(query)[0]
+
+    def all_rows(self, *queries: Query) -> list[list[Row]]:
+        """An answer a query, asked side by side. Raises ``HistoryUnavailable``."""
+        return _answers().rows(*queries)
+
+    def expect(self, *queries: Query) -> None:
+        """Begin to ask what ``rows`` will be asked for soon."""
+        _answers().ask(queries)
 
     def param(self, name: str) -> str:
         """A parameter of the URL, or empty."""
@@ -56,8 +68,10 @@ class View:
 
 def current_view(pages: Mapping[str, Any]) -> View:
     """The view that the URL asks for, now."""
-    now_ns = time.time_ns() // _CLOCK_STEP_NS * _CLOCK_STEP_NS + _CLOCK_STEP_NS
-    span, notice = range_of(st.query_params.to_dict(), now_ns)
+    clock_ns = time.time_ns()
+    now_ns = _next_step(clock_ns, _LEAST_CLOCK_STEP_NS)
+    step_ns = clock_step_ns(st.query_params.get("range", DEFAULT_PRESET))
+    span, notice = range_of(st.query_params.to_dict(), _next_step(clock_ns, step_ns))
     zone_name = st.context.timezone or "UTC"
     try:
         zone: tzinfo = ZoneInfo(zone_name)
@@ -65,6 +79,16 @@ def current_view(pages: Mapping[str, Any]) -> View:
         zone, zone_name = UTC, "UTC"
     mode = st.context.theme.type or "light"
     return View(span, now_ns, zone, zone_name, palette_of(mode), notice, settings(), pages)
+
+
+def clock_step_ns(preset: str) -> int:
+    """How far the end of a range that follows the clock moves at once."""
+    wanted = PRESETS.get(preset, 0) // _CLOCK_STEPS_A_RANGE
+    return min(max(wanted, _LEAST_CLOCK_STEP_NS), _MOST_CLOCK_STEP_NS) // SECOND_NS * SECOND_NS
+
+
+def _next_step(clock_ns: int, step_ns: int) -> int:
+    return clock_ns // step_ns * step_ns + step_ns
 
 
 @st.cache_resource(show_spinner=False)
@@ -156,9 +180,9 @@ def _write_back(name: str, key: str, default: str = "") -> None:
     set_params(**{name: "" if text == default else text})
 
 
-@st.cache_data(ttl=15, max_entries=400, show_spinner=False, hash_funcs={Query: lambda query: repr(query)})
-def _remembered(query: Query) -> list[Row]:
-    return database().rows(query)
+@st.cache_resource(show_spinner=False)
+def _answers() -> Answers:
+    return Answers(database(), settings().connections)
 
 
 Page = Callable[[View], None]

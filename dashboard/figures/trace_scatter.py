@@ -21,7 +21,7 @@ def trace_scatter(rows: Iterable[Mapping[str, Any]], span: TimeRange, zone: tzin
         ("with errors", True, "square", palette.bad, 7),
     ):
         chosen = [row for row in dots if bool(row["error_count"]) is failed]
-        chart.add_scattergl(
+        chart.add_scatter(
             x=times([row["start_ns"] for row in chosen], zone),
             y=[max(row["duration_ns"], 1) for row in chosen],
             customdata=[bytes(row["trace_id"]).hex() for row in chosen],

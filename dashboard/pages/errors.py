@@ -18,8 +18,8 @@ _SHOWN = {"": "Where errors begin", "all": "All failing operations"}
 
 def show(view: View) -> None:
     """The groups, and one of them close."""
-    rows = view.rows(queries.groups(view.span))
-    groups = queries.error_groups(rows, view.rows(queries.counts(view.span, _POINTS)), view.span, _POINTS)
+    rows, counts = view.all_rows(queries.groups(view.span), queries.counts(view.span, _POINTS))
+    groups = queries.error_groups(rows, counts, view.span, _POINTS)
     total = sum(group.origins for group in groups)
     fresh = sum(group.state == "new" and group.origins > 0 for group in groups)
     note = f"{counted(total, 'error')}, {counted(fresh, 'new kind')}" if groups else ""

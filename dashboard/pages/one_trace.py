@@ -21,6 +21,7 @@ from dashboard.formats import change_text, counted, duration_text, moment_text, 
 from dashboard.pages.elements import open_link
 from dashboard.queries import traces as queries
 from dashboard.queries.query import Row
+from dashboard.queries.trace_search import trace_id_of
 from dashboard.view import View, set_params
 from tracecore.errors import TracewatchError
 
@@ -75,7 +76,7 @@ def _actions(view: View, trace: Row) -> None:
                 _compare_with(view.rows(queries.typical_trace(view.span, trace)))
             typed = st.text_input("or with a trace id", key="compare-with", placeholder="32 hexadecimal digits")
             if typed:
-                other = queries.trace_id_of(typed)
+                other = trace_id_of(typed)
                 _compare_with([{"trace_id": other}] if other else [])
         with st.popover("Download", icon=":material/download:"):
             for name, make in (("OTLP", otlp_json), ("Jaeger", partial(jaeger_json, trace_id))):
@@ -147,7 +148,7 @@ def _compared(view: View, spans: list[TimelineSpan], text: str) -> None:
 
 
 def _stored(view: View, text: str) -> Row | None:
-    trace_id = queries.trace_id_of(text)
+    trace_id = trace_id_of(text)
     if trace_id is None:
         st.html(markup.notice("That is no trace id.", "A trace id has 32 hexadecimal digits.", tone="warn"))
         return None

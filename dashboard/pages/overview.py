@@ -1,6 +1,7 @@
 """Overview: is all well, and if not, where to look first."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import streamlit as st
@@ -16,7 +17,7 @@ from dashboard.queries import alerts as alert_queries
 from dashboard.queries import errors as error_queries
 from dashboard.queries import service_flow as flow_queries
 from dashboard.queries import statistics
-from dashboard.queries.query import nanoseconds
+from dashboard.queries.query import Row, nanoseconds
 from dashboard.time_range import DAY_NS, TimeRange
 from dashboard.view import View
 
@@ -57,6 +58,16 @@ def show(view: View) -> None:
     """Facts, firing alerts, services from the worst to the best, what changed."""
     heading = st.empty()
     yesterday = view.span.shifted(-DAY_NS)
+    view.expect(
+        statistics.service_totals(view.span),
+        statistics.service_series(view.span, _POINTS),
+        statistics.service_totals(yesterday),
+        flow_queries.health(view.span),
+        alert_queries.firing(),
+        flow_queries.dependencies(view.span),
+        flow_queries.dependencies(yesterday),
+        error_queries.groups(view.span),
+    )
     services = _services(view, yesterday)
     if not services:
         heading.html(markup.title("Overview"))
@@ -80,9 +91,9 @@ def show(view: View) -> None:
 
 def _services(view: View, yesterday: TimeRange) -> dict[str, _Service]:
     services: dict[str, _Service] = {}
-    for row in view.rows(flow_queries.service_statistics(view.span)):
+    for row in view.rows(statistics.service_totals(view.span)):
         services[row["service"]] = _Service(row["spans"], row["errors"], row["p95_ns"])
-    for row in view.rows(flow_queries.service_statistics(yesterday)):
+    for row in view.rows(statistics.service_totals(yesterday)):
         service = services.setdefault(row["service"], _Service())
         service.before_spans, service.before_errors = row["spans"], row["errors"]
         service.before_p95_ns = row["p95_ns"]
@@ -125,17 +136,14 @@ def _facts(view: View, services: dict[str, _Service], firing: list[alert_queries
 
 def _cards(view: View, services: dict[str, _Service]) -> dict[str, Any]:
     step = max(view.span.step_ns(_POINTS), 60 * 10**9)
-    counts: dict[str, dict[int, tuple[float, float]]] = {}
-    for row in view.rows(statistics.service_counts(view.span, _POINTS)):
-        counts.setdefault(row["service"], {})[nanoseconds(row["at"])] = (row["spans"], row["errors"])
-    p95: dict[str, dict[int, float]] = {}
-    for row in view.rows(statistics.service_p95(view.span, _POINTS)):
-        p95.setdefault(row["service"], {})[nanoseconds(row["at"])] = row["p95_ns"]
-    moments = sorted({at for series in counts.values() for at in series})
+    series: dict[str, dict[int, Row]] = {}
+    for row in view.rows(statistics.service_series(view.span, _POINTS)):
+        series.setdefault(row["service"], {})[nanoseconds(row["at"])] = row
+    moments = sorted({at for steps in series.values() for at in steps})
+    step = max(step, min((later - earlier for earlier, later in pairwise(moments)), default=step))
     moments = list(range(moments[0], moments[-1] + 1, step)) if moments else []
     # A step that is not over yet would look like a drop.
     moments = [at for at in moments if at + step <= view.now_ns] or moments
-    durations = sorted({at for series in p95.values() for at in series})
     ordered = sorted(services.items(), key=_worst_first)
     palette = view.palette
     return {
@@ -144,7 +152,7 @@ def _cards(view: View, services: dict[str, _Service]) -> dict[str, Any]:
             for name in ("ink", "muted", "line", "surface", "accent", "good", "warn", "bad", "unknown")
         },
         "services": [
-            _card(name, service, view.span, counts.get(name, {}), p95.get(name, {}), moments, durations)
+            _card(name, service, view.span, [series.get(name, {}).get(at) for at in moments])
             for name, service in ordered
         ],
     }
@@ -156,17 +164,9 @@ def _worst_first(item: tuple[str, _Service]) -> tuple[int, int, float, float, st
     return _GRADES.index(service.grade), -len(service.alerts), score, -service.spans, name
 
 
-def _card(
-    name: str,
-    service: _Service,
-    span: TimeRange,
-    counts: dict[int, tuple[float, float]],
-    p95: dict[int, float],
-    moments: list[int],
-    durations: list[int],
-) -> dict[str, Any]:
-    traffic = [counts[at][0] if at in counts else 0.0 for at in moments]
-    errors = [counts[at][1] / counts[at][0] if at in counts and counts[at][0] else 0.0 for at in moments]
+def _card(name: str, service: _Service, span: TimeRange, steps: list[Row | None]) -> dict[str, Any]:
+    traffic = [step["spans"] if step else 0.0 for step in steps]
+    errors = [step["errors"] / step["spans"] if step and step["spans"] else 0.0 for step in steps]
     slower = _ratio(service.p95_ns, service.before_p95_ns)
     enough = min(service.spans, service.before_spans) >= _MIN_SPANS
     error_grade = grade_of_error_rate(service.error_ratio)
@@ -202,7 +202,7 @@ def _card(
                 "change": change_text(service.p95_ns, service.before_p95_ns) if enough else "",
                 "changeTone": "bad" if enough and slower >= 1.5 else "good" if enough and 0 < slower <= 0.67 else "",
                 "tone": "",
-                "points": relative([p95.get(at) for at in durations]),
+                "points": relative([step["p95_ns"] if step else None for step in steps]),
             },
         ],
     }

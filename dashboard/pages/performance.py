@@ -9,12 +9,11 @@ from dashboard.formats import change_text, count_text, percent_text, rate_text
 from dashboard.pages.elements import chart, no_data, open_link
 from dashboard.queries import bottlenecks as bottleneck_queries
 from dashboard.queries import statistics, traces
-from dashboard.queries.query import Row
-from dashboard.queries.service_flow import service_statistics
 from dashboard.time_range import DAY_NS, TimeRange
 from dashboard.view import View, by_name, set_params
 
 _COMPARISONS = {"": "vs. range before", "yesterday": "vs. yesterday", "week": "vs. last week"}
+_POINTS = 90
 _KINDS = ("", "internal", "server", "client", "producer", "consumer")
 
 
@@ -28,7 +27,14 @@ def show(view: View) -> None:
         return
     heading.html(markup.title("Performance", f"{service} · {operation}" if operation else f"what {service} served"))
     before = _earlier(view.span, comparison)
-    points = statistics.points_of(view.rows(statistics.operation_series(view.span, service, operation, 90)))
+    view.expect(
+        statistics.operation_series(view.span, service, operation, _POINTS),
+        statistics.heat(view.span, service, operation, _POINTS),
+        *(statistics.distribution(span, service, operation) for span in (view.span, before)),
+        *(statistics.operations_table(span, service) for span in (view.span, before)),
+        *(bottleneck_queries.critical_shares(span) for span in (view.span, before)),
+    )
+    points = statistics.points_of(view.rows(statistics.operation_series(view.span, service, operation, _POINTS)))
     if points:
         _charts(view, service, operation, points, before, _COMPARISONS[comparison])
     else:
@@ -38,7 +44,7 @@ def show(view: View) -> None:
 
 
 def _filters(view: View) -> tuple[str, str, str]:
-    busiest = [row["service"] for row in sorted(_totals(view), key=lambda row: -row["spans"])]
+    busiest = by_name(view.rows(statistics.services_by_traffic(view.span)), "service")
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters", gap="small"):
         with st.container(width=240):
             service = controls.select("Service", "service", sorted(busiest), empty="The busiest")
@@ -48,10 +54,6 @@ def _filters(view: View) -> tuple[str, str, str]:
             operation = controls.select("Operation", "operation", known, empty="All it served")
         comparison = controls.choice("Compare", "compare", _COMPARISONS, "")
     return service, operation, comparison
-
-
-def _totals(view: View) -> list[Row]:
-    return view.rows(service_statistics(view.span))
 
 
 def _earlier(span: TimeRange, comparison: str) -> TimeRange:
@@ -71,7 +73,7 @@ def _charts(
         chart(traffic_chart(points, view.span, view.zone, palette), "traffic", f"Calls of {service} over time")
     with right:
         st.html(markup.section("Every call", "darker: more calls"))
-        cells = view.rows(statistics.heat(view.span, service, operation, 90))
+        cells = view.rows(statistics.heat(view.span, service, operation, _POINTS))
         chart(heat_map(cells, view.span, view.zone, palette), "heat", f"Heat map of the durations of {service}")
         st.html(markup.section("Distribution", against))
         now, past = (

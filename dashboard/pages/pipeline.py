@@ -18,20 +18,20 @@ _POINTS = 80
 def show(view: View) -> None:
     """Completeness and delay of the range, then each room's own figures."""
     st.html(markup.title("Pipeline", "can the picture be trusted?"))
-    whole = view.rows(queries.completeness(view.span))[0]
-    steps = view.rows(queries.storing(view.span, _POINTS))
+    steps, delays = view.all_rows(queries.storing(view.span, _POINTS), queries.delays(view.span, _POINTS))
+    whole = queries.summed_steps(steps)
     metrics = {name: room_metrics(name) for name in queries.FIGURES}
-    _verdict(whole, steps, metrics)
+    _verdict(whole, delays, metrics)
     if whole["traces"]:
         _traces(view, whole)
-        _charts(view, steps)
+        _charts(view, steps, delays)
     else:
         no_data(view, "No traces in this range.")
     _rooms(view, metrics)
     _offsets(view)
 
 
-def _verdict(whole: Row, steps: list[Row], metrics: dict[str, rooms.RoomMetrics]) -> None:
+def _verdict(whole: dict[str, int], delays: list[Row], metrics: dict[str, rooms.RoomMetrics]) -> None:
     doubts = [f"{name} does not answer" for name, room in metrics.items() if room.failure]
     if alert_state().connection == "away":
         doubts.append("the alert feed is away")
@@ -43,9 +43,9 @@ def _verdict(whole: Row, steps: list[Row], metrics: dict[str, rooms.RoomMetrics]
     traces = whole["traces"]
     if traces and whole["incomplete"] / traces > 0.02:
         doubts.append(f"{percent_text(whole['incomplete'] / traces)} of the traces are incomplete")
-    delays = [row["delay_p95_s"] for row in steps if row["delay_p95_s"] is not None]
-    if delays and delays[-1] > 60:
-        doubts.append(f"traces are stored {duration_text(delays[-1] * SECOND_NS)} after their last span")
+    if delays and delays[-1]["delay_p95_s"] > 60:
+        late = duration_text(delays[-1]["delay_p95_s"] * SECOND_NS)
+        doubts.append(f"traces are stored {late} after their last span")
     if doubts:
         st.html(
             markup.notice(
@@ -58,7 +58,7 @@ def _verdict(whole: Row, steps: list[Row], metrics: dict[str, rooms.RoomMetrics]
         )
 
 
-def _traces(view: View, whole: Row) -> None:
+def _traces(view: View, whole: dict[str, int]) -> None:
     traces = whole["traces"]
 
     def share(column: str) -> str:
@@ -80,7 +80,7 @@ def _traces(view: View, whole: Row) -> None:
     )
 
 
-def _charts(view: View, steps: list[Row]) -> None:
+def _charts(view: View, steps: list[Row], delays: list[Row]) -> None:
     palette = view.palette
     left, right = st.columns(2, gap="large")
     with left:
@@ -90,7 +90,7 @@ def _charts(view: View, steps: list[Row]) -> None:
         chart(made, "stored", "Spans stored a second, over time")
     with right:
         st.html(markup.section("Delay", "from a trace's last span at the broker to its row; p50 and p95"))
-        chart(delay_chart(steps, view.span, view.zone, palette), "delay", "Delay of storing, over time")
+        chart(delay_chart(delays, view.span, view.zone, palette), "delay", "Delay of storing, over time")
 
 
 def _rooms(view: View, metrics: dict[str, rooms.RoomMetrics]) -> None:

@@ -9,6 +9,7 @@ from dashboard.figures.service_flow import ServiceEdge, ServiceNode, compared_ed
 from dashboard.formats import MISSING, change_text, count_text, counted, duration_text, percent_text, rate_text
 from dashboard.pages.elements import no_data, open_link
 from dashboard.queries import service_flow as queries
+from dashboard.queries import statistics
 from dashboard.time_range import DAY_NS, TimeRange
 from dashboard.view import View, choice, select, set_params, toggle
 
@@ -18,10 +19,16 @@ _SHOWN_NODES = 100
 
 def show(view: View) -> None:
     """The graph, what changed in it, and the chosen service's callers and callees."""
-    edges = queries.edges_of(view.rows(queries.dependencies(view.span)), view.rows(queries.hop_p95(view.span)))
-    nodes = queries.nodes_of(
-        view.rows(queries.service_statistics(view.span)), view.rows(queries.health(view.span)), edges, view.span
+    before = _earlier(view.span, view.param("compare"))
+    view.expect(*(ask(before) for ask in (queries.dependencies, queries.hop_p95) if before))
+    calls, hops, totals, health = view.all_rows(
+        queries.dependencies(view.span),
+        queries.hop_p95(view.span),
+        statistics.service_totals(view.span),
+        queries.health(view.span),
     )
+    edges = queries.edges_of(calls, hops)
+    nodes = queries.nodes_of(totals, health, edges, view.span)
     called = sum(edge.calls for edge in edges)
     summary = f"{counted(len(nodes), 'node')}, {rate_text(called / view.span.seconds)} calls between them"
     st.html(markup.title("Service flow", summary if nodes else ""))
@@ -33,8 +40,8 @@ def show(view: View) -> None:
             chosen = select("Service", "service", [node.name for node in nodes], empty="All services")
         comparison = choice("Compare", "compare", _COMPARISONS, "")
         hide_peers = toggle("Services only", "services_only", help="Leave out databases, queues and external peers.")
-    if before := _earlier(view.span, comparison):
-        past = queries.edges_of(view.rows(queries.dependencies(before)), view.rows(queries.hop_p95(before)))
+    if before:
+        past = queries.edges_of(*view.all_rows(queries.dependencies(before), queries.hop_p95(before)))
         edges = compared_edges(edges, past)
     if hide_peers:
         kept = {node.name for node in nodes if node.kind == "service"}

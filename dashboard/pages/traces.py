@@ -1,5 +1,6 @@
 """Traces: search, and look at one."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +15,16 @@ from dashboard.figures.trace_scatter import trace_scatter
 from dashboard.formats import clock_text, count_text, counted, duration_text
 from dashboard.pages import one_trace
 from dashboard.pages.elements import chart, no_data
+from dashboard.queries import trace_search as search_queries
 from dashboard.queries import traces as queries
 from dashboard.queries.query import Row
-from dashboard.time_range import SECOND_NS, iso_of
+from dashboard.time_range import SECOND_NS, TimeRange, iso_of
 from dashboard.view import View, by_name, set_params
 
 _STATUS = {"error": "With errors", "ok": "Without errors", "incomplete": "Incomplete"}
+#: A search within spans looks this long, and this long when asked for more.
+_PROMPT_S = 0.8
+_PATIENT_S = 15.0
 _ORDERS = {"newest": "Newest", "slowest": "Slowest", "errors": "Most errors", "spans": "Largest"}
 
 
@@ -33,19 +38,24 @@ def show(view: View) -> None:
 
 def _search(view: View) -> None:
     heading = st.empty()
+    view.expect(queries.services(view.span))
     search = _filters(view)
     if search is None:
         return
-    total = view.rows(queries.counted(view.span, search))[0]
-    count = total["traces"]
-    capped = "+" if search.asks_for_spans and count >= 10_000 else ""
-    failed = f", {count_text(total['failed'])} with errors" if total["failed"] else ""
-    heading.html(markup.title("Traces", f"{count_text(count)}{capped} found{failed}"))
-    if not count:
-        no_data(view, "No trace matches in this range.")
+    searched, hits = _within_spans(view, search) if search.asks_for_spans else (view.span, None)
+    rows = view.rows(search_queries.found(searched, search, hits))
+    count, failed = (rows[0]["traces"], rows[0]["failed"]) if rows else (0, 0)
+    capped = "+" if hits is not None and len(hits) >= search_queries.MOST_HITS else ""
+    errors = f", {count_text(failed)} with errors" if failed else ""
+    heading.html(markup.title("Traces", f"{count_text(count)}{capped} found{errors}"))
+    if searched.start_ns > view.span.start_ns and not capped:
+        _search_further(view, searched)
+    if not rows:
+        if searched.start_ns == view.span.start_ns:
+            no_data(view, "No trace matches in this range.")
         return
     selection = chart(
-        trace_scatter(view.rows(queries.scattered(view.span, search, count)), view.span, view.zone, view.palette),
+        trace_scatter([row for row in rows if row["dot"]], view.span, view.zone, view.palette),
         key=f"scatter-{view.span.start_ns if not view.span.preset else view.span.preset}",
         alt="Duration of traces over time; squares failed",
         on_select="rerun",
@@ -53,16 +63,44 @@ def _search(view: View) -> None:
     )
     _follow(view, selection)
     order = controls.choice("Order", "order", _ORDERS, "newest")
-    traces = view.rows(queries.found(view.span, search))
+    traces = [row for row in rows if row["place"] is not None]
     chosen = mounts.trace_list(_list_drawing(view, traces), key="traces")
     if chosen:
         set_params(trace=chosen, span="")
         st.rerun()
     if count > len(traces):
-        st.caption(f"The first {len(traces)} of {count_text(count)}, {_ORDERS[order].lower()} first.")
+        st.caption(f"The first {len(traces)} of {count_text(count)}{capped}, {_ORDERS[order].lower()} first.")
 
 
-def _filters(view: View) -> queries.TraceSearch | None:
+def _within_spans(view: View, search: search_queries.TraceSearch) -> tuple[TimeRange, tuple[bytes, ...]]:
+    """Traces with a span as asked, from the newest back for as long as a person waits; how far it came, and which."""
+    budget_s = _PATIENT_S if view.param("further") else _PROMPT_S
+    began_s = time.monotonic()
+    hits: set[bytes] = set()
+    reached_ns = view.span.end_ns
+    for stretch in search_queries.stretches(view.span):
+        before_s = time.monotonic()
+        hits.update(bytes(row["trace_id"]) for row in view.rows(search_queries.hits(stretch, search)))
+        reached_ns = stretch.start_ns
+        now_s = time.monotonic()
+        # The next stretch is twice as long, and takes about twice as long.
+        if len(hits) >= search_queries.MOST_HITS or now_s - began_s + 2 * (now_s - before_s) > budget_s:
+            break
+    return TimeRange(reached_ns, view.span.end_ns), tuple(sorted(hits))
+
+
+def _search_further(view: View, searched: TimeRange) -> None:
+    since = clock_text(searched.start_ns, view.zone, now_ns=view.now_ns)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.html(
+            markup.html_of(f"Searched from {since} on: the newest first, as far as a second goes."), width="content"
+        )
+        if st.button("Search further back", icon=":material/history:", type="tertiary"):
+            set_params(further="1")
+            st.rerun()
+
+
+def _filters(view: View) -> search_queries.TraceSearch | None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters", gap="small"):
         with st.container(width=200):
             service = controls.select(
@@ -95,12 +133,12 @@ def _filters(view: View) -> queries.TraceSearch | None:
             )
         )
     try:
-        return queries.TraceSearch(
+        return search_queries.TraceSearch(
             service=service,
             operation=operation,
-            tags=queries.tags_of(tags),
-            min_ns=queries.duration_of(least),
-            max_ns=queries.duration_of(most),
+            tags=search_queries.tags_of(tags),
+            min_ns=search_queries.duration_of(least),
+            max_ns=search_queries.duration_of(most),
             status=status if status in ("error", "ok", "incomplete") else "",  # type: ignore[arg-type]
             order=order if (order := view.param("order")) in _ORDERS else "newest",  # type: ignore[arg-type]
         )
@@ -113,7 +151,7 @@ def _open_by_id() -> None:
     wanted = st.session_state["find-id"]
     if not wanted:
         return
-    trace_id = queries.trace_id_of(wanted)
+    trace_id = search_queries.trace_id_of(wanted)
     if trace_id is None:
         st.session_state["find-id-wrong"] = True
         return

@@ -25,18 +25,18 @@ class Bottleneck:
     spans: int
 
 
-def critical_shares(span: TimeRange, root_service: str = "") -> Query:
+def critical_shares(span: TimeRange) -> Query:
     """A row an operation or hop: ``service, operation, callee, critical_ns, spans``; ``traces`` were read.
 
     What a client's span adds to the critical path while its server's span exists is the hop's: network and queues.
     """
     return query(
-        f"""
-        WITH sample AS MATERIALIZED (
-            SELECT trace_id, spans_from, spans_until FROM traces
-            WHERE start_time >= %(start)s AND start_time < %(end)s
-              {"AND root_service = %(root)s" if root_service else ""}
+        """
+        WITH chosen AS MATERIALIZED (
+            SELECT trace_id FROM traces WHERE start_time >= %(start)s AND start_time < %(end)s
             ORDER BY substring(trace_id FROM 15 FOR 2), trace_id LIMIT %(traces)s
+        ), sample AS MATERIALIZED (
+            SELECT trace_id, spans_from, spans_until FROM chosen JOIN traces USING (trace_id)
         ), spans AS (
             -- A server's span with a gap stands in one partition with its client's span: no join, which a wrong
             -- estimate would turn into a nested loop over all pairs.
@@ -62,7 +62,6 @@ def critical_shares(span: TimeRange, root_service: str = "") -> Query:
         start=moment(span.start_ns),
         end=moment(span.end_ns),
         traces=SAMPLED_TRACES,
-        **({"root": root_service} if root_service else {}),
     )
 
 

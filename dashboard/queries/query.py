@@ -25,6 +25,11 @@ class Query:
         """The parameters by name; tuples become lists, which are SQL arrays."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.parameters}
 
+    @property
+    def is_of_a_range(self) -> bool:
+        """Whether it asks about a stretch of time, whose end is a parameter."""
+        return any(name == "end" for name, _ in self.parameters)
+
 
 def query(sql: str, **parameters: Any) -> Query:
     """Values must be hashable: a tuple for an array."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dashboard.figures.service_flow import ServiceEdge, ServiceNode, kinds_of
+from dashboard.queries.histogram_sql import quantiles
 from dashboard.queries.query import Query, Row, minutes_of, moment, query, resolution_for_all
 from dashboard.time_range import MINUTE_NS, TimeRange
 
@@ -37,52 +38,11 @@ def hop_p95(span: TimeRange) -> Query:
     start, end = resolution.bounds(span)
     return query(
         f"""
-        SELECT caller, callee,
-               histogram_quantile(array_agg(bucket ORDER BY bucket), array_agg(count ORDER BY bucket), 0.95) AS p95_ns
-        FROM (
-            SELECT caller, callee, bucket, sum(count)::bigint AS count
-            FROM hop_{resolution.suffix}, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
+        WITH hops AS (
+            SELECT caller, callee, duration_buckets, duration_counts FROM hop_{resolution.suffix}
             WHERE start_time >= %(start)s AND start_time < %(end)s
-            GROUP BY caller, callee, bucket
-        ) AS merged
-        GROUP BY caller, callee
-        """,
-        start=start,
-        end=end,
-    )
-
-
-def service_statistics(span: TimeRange) -> Query:
-    """A row a service: ``service, spans, errors, p95_ns`` of what it served.
-
-    What it served are its server's and consumer's spans; of a service that has none, all of its spans.
-    """
-    resolution = resolution_for_all(span)
-    start, end = resolution.bounds(span)
-    return query(
-        f"""
-        WITH stretch AS (
-            SELECT service, kind, count_milli, error_milli, duration_buckets, duration_counts
-            FROM operation_{resolution.suffix}
-            WHERE start_time >= %(start)s AND start_time < %(end)s
-        ), serving AS (
-            SELECT DISTINCT service FROM stretch WHERE kind IN (2, 5)
-        ), served AS (
-            SELECT * FROM stretch WHERE kind IN (2, 5) OR service NOT IN (SELECT service FROM serving)
-        ), merged AS (
-            SELECT service, bucket, sum(count)::bigint AS count
-            FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
-            GROUP BY service, bucket
-        ), quantiles AS (
-            SELECT service,
-                   histogram_quantile(array_agg(bucket ORDER BY bucket), array_agg(count ORDER BY bucket), 0.95)
-                       AS p95_ns
-            FROM merged GROUP BY service
-        ), totals AS (
-            SELECT service, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
-            FROM served GROUP BY service
-        )
-        SELECT service, spans, errors, p95_ns FROM totals LEFT JOIN quantiles USING (service) ORDER BY service
+        ), {quantiles("hops", ("caller", "callee"), {"p95_ns": 0.95})}
+        SELECT caller, callee, p95_ns FROM quantiles
         """,
         start=start,
         end=end,

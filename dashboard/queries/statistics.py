@@ -5,25 +5,30 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from dashboard.queries.query import MINUTES, Query, Resolution, Row, nanoseconds, query, resolution_for_all
+from dashboard.queries.histogram_sql import quantiles
+from dashboard.queries.query import Query, Resolution, Row, moment, nanoseconds, query, resolution_for_all
 from dashboard.queries.query import resolution_for_one as finest
-from dashboard.time_range import DAY_NS, TimeRange
+from dashboard.time_range import TimeRange
 from tracecore.buckets import bounds_of
 
 #: A heat map's row: eight of the fine buckets, an eighth of a power of two.
 COARSE: Final = 8
 
+#: The rows of a range, each with the step that it belongs to.
+_STRETCH: Final = """
+        SELECT date_bin(%(step)s, start_time, %(start)s) AS at, service, operation, kind, count_milli, error_milli,
+               duration_buckets, duration_counts, self_time_buckets, self_time_counts
+        FROM operation_{suffix} WHERE start_time >= %(start)s AND start_time < %(end)s {only}"""
 #: What a service served: its server's and consumer's spans; of a service that has none, all of its spans.
-_SERVED: Final = """
-    stretch AS (
-        SELECT * FROM operation_{suffix} WHERE start_time >= %(start)s AND start_time < %(end)s {only}
+_SERVED: Final = f"""
+    stretch AS MATERIALIZED ({_STRETCH}
     ), serving AS (
         SELECT DISTINCT service FROM stretch WHERE kind IN (2, 5)
     ), served AS (
         SELECT * FROM stretch WHERE kind IN (2, 5) OR service NOT IN (SELECT service FROM serving)
     )
 """
-_QUANTILE: Final = "histogram_quantile(array_agg(bucket ORDER BY bucket), array_agg(count ORDER BY bucket), {q})"
+_THREE: Final = {"p50_ns": 0.5, "p95_ns": 0.95, "p99_ns": 0.99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +43,18 @@ class Point:
     p99_ns: float | None = None
 
 
-def service_counts(span: TimeRange, points: int) -> Query:
-    """A row a service and step: ``service, at, spans, errors``."""
-    resolution = MINUTES if span.duration_ns <= 2 * DAY_NS else resolution_for_all(span)
+def service_series(span: TimeRange, points: int) -> Query:
+    """A row a service and step: ``service, at, spans, errors, p95_ns``; the last to an eighth of a power of two."""
+    resolution = resolution_for_all(span)
     return _query(
         f"""
-        WITH {_SERVED.format(suffix=resolution.suffix, only="")}
-        SELECT service, date_bin(%(step)s, start_time, %(start)s) AS at,
-               sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
-        FROM served GROUP BY service, at ORDER BY service, at
+        WITH {_SERVED.format(suffix=resolution.suffix, only="")},
+        {quantiles("served", ("service", "at"), {"p95_ns": 0.95}, coarse=COARSE)}, totals AS (
+            SELECT service, at, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
+            FROM served GROUP BY service, at
+        )
+        SELECT service, at, spans, errors, p95_ns FROM totals LEFT JOIN quantiles USING (service, at)
+        ORDER BY service, at
         """,
         span,
         resolution,
@@ -54,40 +62,45 @@ def service_counts(span: TimeRange, points: int) -> Query:
     )
 
 
-def service_p95(span: TimeRange, points: int) -> Query:
-    """A row a service and step: ``service, at, p95_ns``."""
+def service_totals(span: TimeRange) -> Query:
+    """A row a service: ``service, spans, errors, p95_ns`` of what it served."""
     resolution = resolution_for_all(span)
     return _query(
         f"""
-        WITH {_SERVED.format(suffix=resolution.suffix, only="")}, merged AS (
-            SELECT service, date_bin(%(step)s, start_time, %(start)s) AS at, bucket, sum(count)::bigint AS count
-            FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
-            GROUP BY service, at, bucket
+        WITH {_SERVED.format(suffix=resolution.suffix, only="")},
+        {quantiles("served", ("service",), {"p95_ns": 0.95})}, totals AS (
+            SELECT service, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
+            FROM served GROUP BY service
         )
-        SELECT service, at, {_QUANTILE.format(q=0.95)} AS p95_ns FROM merged GROUP BY service, at ORDER BY service, at
+        SELECT service, spans, errors, p95_ns FROM totals LEFT JOIN quantiles USING (service) ORDER BY service
         """,
         span,
         resolution,
-        points,
+        1,
+    )
+
+
+def services_by_traffic(span: TimeRange) -> Query:
+    """``service, spans``, the busiest first: of whole hours, since only the order counts."""
+    return query(
+        """
+        SELECT service, sum(count_milli)::float8 / 1000 AS spans FROM operation_hours
+        WHERE start_time >= date_trunc('hour', %(start)s::timestamptz) AND start_time < %(end)s
+        GROUP BY service ORDER BY sum(count_milli) FILTER (WHERE kind IN (2, 5)) DESC NULLS LAST, spans DESC
+        """,
+        start=moment(span.start_ns),
+        end=moment(span.end_ns),
     )
 
 
 def operation_series(span: TimeRange, service: str, operation: str, points: int, *, own_time: bool = False) -> Query:
     """A row a step: ``at, spans, errors, p50_ns, p95_ns, p99_ns`` of an operation, or of all that a service served."""
     resolution = finest(span)
-    values = "self_time" if own_time else "duration"
     return _query(
         f"""
-        WITH {_one(resolution, operation)}, merged AS (
-            SELECT date_bin(%(step)s, start_time, %(start)s) AS at, bucket, sum(count)::bigint AS count
-            FROM served, unnest({values}_buckets, {values}_counts) AS histogram (bucket, count) GROUP BY at, bucket
-        ), quantiles AS (
-            SELECT at, {_QUANTILE.format(q=0.5)} AS p50_ns, {_QUANTILE.format(q=0.95)} AS p95_ns,
-                   {_QUANTILE.format(q=0.99)} AS p99_ns
-            FROM merged GROUP BY at
-        ), totals AS (
-            SELECT date_bin(%(step)s, start_time, %(start)s) AS at,
-                   sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
+        WITH {_one(resolution, operation)},
+        {quantiles("served", ("at",), _THREE, values="self_time" if own_time else "duration")}, totals AS (
+            SELECT at, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
             FROM served GROUP BY at
         )
         SELECT at, spans, errors, p50_ns, p95_ns, p99_ns FROM totals LEFT JOIN quantiles USING (at) ORDER BY at
@@ -105,7 +118,7 @@ def heat(span: TimeRange, service: str, operation: str, points: int) -> Query:
     return _query(
         f"""
         WITH {_one(resolution, operation)}
-        SELECT date_bin(%(step)s, start_time, %(start)s) AS at, bucket / {COARSE} AS coarse, sum(count)::bigint AS count
+        SELECT at, bucket / {COARSE} AS coarse, sum(count)::bigint AS count
         FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
         GROUP BY at, coarse ORDER BY at, coarse
         """,
@@ -118,49 +131,35 @@ def heat(span: TimeRange, service: str, operation: str, points: int) -> Query:
 
 def distribution(span: TimeRange, service: str, operation: str) -> Query:
     """A row a coarse bucket: ``coarse, count`` (thousandths)."""
-    resolution = finest(span)
-    start, end = resolution.bounds(span)
-    return query(
+    return _query(
         f"""
-        WITH {_one(resolution, operation)}
+        WITH {_one(finest(span), operation)}
         SELECT bucket / {COARSE} AS coarse, sum(count)::bigint AS count
         FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
         GROUP BY coarse ORDER BY coarse
         """,
-        start=start,
-        end=end,
+        span,
+        finest(span),
+        1,
         **_named(service, operation),
     )
 
 
 def operations_table(span: TimeRange, service: str) -> Query:
-    """``service, operation, kind, spans, errors, p50_ns, p95_ns, p99_ns`` of one service or of all."""
-    resolution = finest(span) if service else resolution_for_all(span)
-    start, end = resolution.bounds(span)
-    return query(
+    """``operation, kind, spans, errors, p50_ns, p95_ns, p99_ns`` of a service, the slowest first."""
+    return _query(
         f"""
-        WITH stretch AS (
-            SELECT * FROM operation_{resolution.suffix}
-            WHERE start_time >= %(start)s AND start_time < %(end)s {"AND service = %(service)s" if service else ""}
-        ), merged AS (
-            SELECT service, operation, kind, bucket, sum(count)::bigint AS count
-            FROM stretch, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
-            GROUP BY service, operation, kind, bucket
-        ), quantiles AS (
-            SELECT service, operation, kind, {_QUANTILE.format(q=0.5)} AS p50_ns, {_QUANTILE.format(q=0.95)} AS p95_ns,
-                   {_QUANTILE.format(q=0.99)} AS p99_ns
-            FROM merged GROUP BY service, operation, kind
-        ), totals AS (
-            SELECT service, operation, kind, sum(count_milli)::float8 / 1000 AS spans,
-                   sum(error_milli)::float8 / 1000 AS errors
-            FROM stretch GROUP BY service, operation, kind
+        WITH stretch AS ({_STRETCH.format(suffix=finest(span).suffix, only="AND service = %(service)s")}),
+        {quantiles("stretch", ("operation", "kind"), _THREE)}, totals AS (
+            SELECT operation, kind, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
+            FROM stretch GROUP BY operation, kind
         )
-        SELECT * FROM totals LEFT JOIN quantiles USING (service, operation, kind)
-        ORDER BY p95_ns DESC NULLS LAST LIMIT 300
+        SELECT * FROM totals LEFT JOIN quantiles USING (operation, kind) ORDER BY p95_ns DESC NULLS LAST LIMIT 300
         """,
-        start=start,
-        end=end,
-        **({"service": service} if service else {}),
+        span,
+        finest(span),
+        1,
+        service=service,
     )
 
 
@@ -186,11 +185,8 @@ def coarse_bounds_ns(coarse: int) -> tuple[int, int]:
 
 def _one(resolution: Resolution, operation: str) -> str:
     if operation:
-        return f"""served AS (
-            SELECT * FROM operation_{resolution.suffix}
-            WHERE start_time >= %(start)s AND start_time < %(end)s
-              AND service = %(service)s AND operation = %(operation)s
-        )"""
+        only = "AND service = %(service)s AND operation = %(operation)s"
+        return f"served AS ({_STRETCH.format(suffix=resolution.suffix, only=only)})"
     return _SERVED.format(suffix=resolution.suffix, only="AND service = %(service)s")
 
 
