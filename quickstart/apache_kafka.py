@@ -9,7 +9,9 @@ import shutil
 import subprocess
 import tempfile
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from pathlib import Path
+from ssl import SSLContext
 from typing import Final
 from uuid import uuid4
 
@@ -31,9 +33,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENTS://127.0.0.1:{port}
+inter.broker.listener.name=CLIENTS
+listener.security.protocol.map=CLIENTS:{security_protocol},CONTROLLER:PLAINTEXT
 log.dirs={log_dir}
 # A mistyped topic is an error, not a new topic.
 auto.create.topics.enable=false
@@ -67,17 +70,33 @@ class ApacheKafka(Service):
         port: int | None = None,
         heap_mb: int = HEAP_MB,
         configuration: str = "",
+        security_protocol: str = "PLAINTEXT",
+        ssl_context: SSLContext | None = None,
+        scram_passwords: Mapping[str, str] | None = None,
     ) -> None:
-        """``configuration`` is more lines of server.properties. Raises NotAvailable without Java or Maven."""
+        """``configuration`` is more lines of server.properties. Raises NotAvailable without Java or Maven.
+
+        ``security_protocol`` is what its one listener speaks; ``configuration`` has the certificates and mechanisms
+        for it, ``ssl_context`` is what we ask it with whether it is ready. ``scram_passwords``, by user, are made
+        before the first start.
+        """
         self.port = port or free_port()
         self._java = _java()
         self._classpath = str(library() / "*")
         self._home = Path(tempfile.mkdtemp(prefix="tracewatch-kafka-"))
         self._properties = self._home / "server.properties"
         self._properties.write_text(
-            _CONFIGURATION.format(port=self.port, controller_port=free_port(), log_dir=self._home / "log")
+            _CONFIGURATION.format(
+                port=self.port,
+                controller_port=free_port(),
+                log_dir=self._home / "log",
+                security_protocol=security_protocol,
+            )
             + configuration
         )
+        self._properties.chmod(0o600)  # it may hold passwords
+        self._ssl_context = ssl_context
+        self._scram_passwords = dict(scram_passwords or {})
         self.process = ManagedProcess(
             "Apache Kafka",
             [
@@ -108,7 +127,7 @@ class ApacheKafka(Service):
             self._format()
 
     def is_ready(self) -> bool:
-        return broker_answers(self.port)
+        return broker_answers(self.port, ssl_context=self._ssl_context)
 
     def close(self) -> None:
         """End it at once and delete its data."""
@@ -125,6 +144,11 @@ class ApacheKafka(Service):
                 *("-cp", self._classpath, "kafka.tools.StorageTool", "format"),
                 # With "=": an id may begin with a dash.
                 *(f"--cluster-id={_cluster_id()}", "--config", str(self._properties)),
+                *(
+                    f"--add-scram={mechanism}=[name={user},password={password}]"
+                    for user, password in self._scram_passwords.items()
+                    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+                ),
             ],
             capture_output=True,
             text=True,

