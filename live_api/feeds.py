@@ -12,7 +12,7 @@ from live_api.events import alert_event, trace_event
 from live_api.feed import Event, Feed
 from live_api.firing import Firing
 from live_api.hub import Hub, ReadEvent
-from live_api.kafka import TopicHistory, TopicTail, TopicWriter
+from live_api.kafka import LATER_MS, TopicHistory, TopicTail, TopicWriter
 from live_api.metrics import Metrics
 from live_api.red import Red
 from live_api.settings import LiveApiSettings
@@ -91,7 +91,7 @@ class WindowFeed:
 
     def __init__(self, kafka: KafkaSettings, max_operations: int) -> None:
         self.red = Red(max_operations)
-        self.tail = TopicTail(kafka, kafka.topics.windows, self, None)
+        self.tail = TopicTail(kafka, kafka.topics.windows, self, None, LATER_MS)
 
     def records(self, records: list[ConsumerRecord[Any, bytes]]) -> None:
         for record in records:
@@ -120,7 +120,7 @@ class SilenceBook:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self.silences = Silences()
-        self.tail = TopicTail(kafka, kafka.topics.silences, self, math.inf)
+        self.tail = TopicTail(kafka, kafka.topics.silences, self, math.inf, LATER_MS)
         self._writer = TopicWriter(kafka, kafka.topics.silences)
 
     async def publish(self, silence: Silence) -> None:

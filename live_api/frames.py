@@ -2,7 +2,8 @@
 
 uvicorn's own send path makes a frame for every connection. Its protocol is extended here by ``FrameWriter``, which the
 application finds in the ASGI scope: a message is framed once and its bytes are written as they are. Only between
-messages, never compressed, never fragmented: such a frame is valid on every connection.
+messages, never compressed, never fragmented: such a frame is valid on every connection. Who writes to hundreds takes
+the transport's own ``write`` (``FrameWriter.direct``): nothing is asked of a connection until it tells of itself.
 
 Source: RFC 6455, section 5.2.
 """
@@ -10,11 +11,12 @@ Source: RFC 6455, section 5.2.
 import asyncio
 import socket
 from asyncio.transports import BaseTransport
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 SCOPE_EXTENSION = "tracewatch.frames"
 
@@ -44,6 +46,7 @@ class FrameWriter(Protocol):
     full: bool
 
     def write(self, frame: bytes) -> bool: ...
+    def direct(self, unfit: Callable[[], None]) -> Callable[[bytes], object] | None: ...
     async def drained(self) -> None: ...
     def abort(self) -> None: ...
 
@@ -52,6 +55,32 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, and a ``FrameWriter``."""
 
     full = False
+    _unfit: Callable[[], None] | None = None
+
+    def write(self, frame: bytes) -> bool:
+        """Write a whole frame; False if the connection is closing and takes none."""
+        if not self._takes_frames:
+            return False
+        self.transport.write(frame)
+        return True
+
+    def direct(self, unfit: Callable[[], None]) -> Callable[[bytes], object] | None:
+        """The transport's own ``write``, for whole frames; None if the connection is full or closing.
+
+        Good until ``unfit`` is called, once: the connection is full now (it took the last frame) or begins to close.
+        """
+        if self.full or not self._takes_frames:
+            return None
+        self._unfit = unfit
+        return self.transport.write
+
+    async def drained(self) -> None:
+        await self.writable.wait()
+
+    def abort(self) -> None:
+        """Cut the connection: what waits is thrown away."""
+        self._is_unfit()
+        self.transport.abort()
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -62,6 +91,7 @@ class FrameProtocol(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         self.full = True
         super().pause_writing()
+        self._is_unfit()
 
     def resume_writing(self) -> None:
         self.full = False
@@ -69,9 +99,23 @@ class FrameProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.full = False
+        self._is_unfit()
         super().connection_lost(exc)
 
+    def handle_close(self, event: Frame) -> None:
+        self._is_unfit()
+        super().handle_close(event)
+
+    def handle_parser_exception(self) -> None:
+        self._is_unfit()
+        super().handle_parser_exception()
+
+    def shutdown(self) -> None:
+        self._is_unfit()
+        super().shutdown()
+
     def keepalive_timeout(self) -> None:
+        self._is_unfit()
         super().keepalive_timeout()
         # A peer that answers no ping takes no bytes either: waiting for the rest to drain would be for ever.
         self.transport.abort()
@@ -84,26 +128,14 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             self.transport.close()
 
     async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "websocket.close":
+            self._is_unfit()
         await super().send(message)
         if message["type"] == "websocket.accept":
             # The handshake is over, and its headers are the larger part of what a subscriber holds.
             del self.request, self.response
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # refused with a response; uvicorn would log an error
-
-    def write(self, frame: bytes) -> bool:
-        """Write a whole frame; False if the connection is closing and takes none."""
-        if self.close_sent or self.disconnected or not self.handshake_complete or self.transport.is_closing():
-            return False
-        self.transport.write(frame)
-        return True
-
-    async def drained(self) -> None:
-        await self.writable.wait()
-
-    def abort(self) -> None:
-        """Cut the connection: what waits is thrown away."""
-        self.transport.abort()
 
     async def run_asgi(self) -> None:
         extensions: MutableMapping[str, Any] = self.scope["extensions"]
@@ -112,6 +144,16 @@ class FrameProtocol(WebSocketsSansIOProtocol):
             await super().run_asgi()
         finally:
             extensions.clear()  # the scope refers to us and we to it: nothing is left to the garbage collector
+
+    @property
+    def _takes_frames(self) -> bool:
+        closing = self.close_sent or self.disconnected or self.transport.is_closing()
+        return self.handshake_complete and not closing
+
+    def _is_unfit(self) -> None:
+        unfit, self._unfit = self._unfit, None
+        if unfit is not None:
+            unfit()
 
 
 async def drained_within(writer: FrameWriter, timeout_s: float) -> bool:

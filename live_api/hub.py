@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from live_api.errors import Unavailable
@@ -66,8 +67,9 @@ class Hub(Generic[SubjectT]):
         self._history = history
         self._stuck_after_s = stuck_after_s
         self._skip_when_slow = skip_when_slow
-        # By what they asked for: one decision an event and filter, however many subscribers share it.
-        self._level: dict[Filter[SubjectT], dict[Subscriber[SubjectT], None]] = {}
+        # By what they asked for: one decision an event and filter, however many subscribers share it. Beside each
+        # stands its transport's own write: to look at 500 connections costs more than to write down that one changed.
+        self._level: dict[Filter[SubjectT], dict[Subscriber[SubjectT], Callable[[bytes], object]]] = {}
         self._arrived = asyncio.Event()
 
     def event_of(self, partition: int, offset: int, value: bytes | None) -> Event[SubjectT] | None:
@@ -81,49 +83,49 @@ class Hub(Generic[SubjectT]):
 
     def publish(self, event: Event[SubjectT]) -> None:
         """Append an event to the feed and write it to everyone who asked for it and keeps up."""
-        sequence, offsets = self.feed.sequence, self.feed.next_offsets.copy()
         self.feed.append(event)
         self.metrics.events.inc()
         frame = b""
         deliveries = 0
-        behind: list[Subscriber[SubjectT]] = []
-        for asked, subscribers in self._level.items():
+        # Lists of their own: whoever is full with this event leaves at once.
+        for asked, writes in list(self._level.items()):
             if not asked.matches(event.subject):
                 continue
             frame = frame or text_frame(event_message(self.event_type, str(self.feed.cursor), event.body))
-            for subscriber in subscribers:
-                if subscriber.writer.full:
-                    behind.append(subscriber)
-                else:
-                    subscriber.writer.write(frame)
-            deliveries += len(subscribers)
-        self.metrics.deliveries.inc(deliveries - len(behind))
-        for subscriber in behind:
-            self._fell_behind(subscriber, sequence, offsets)
+            deliveries += len(writes)
+            for write in list(writes.values()):
+                write(frame)
+        self.metrics.deliveries.inc(deliveries)
         self.wake()
 
     def heartbeat(self) -> None:
         """Tell everyone who is level that the feed lives."""
         frame = text_frame(heartbeat_message(str(self.feed.cursor)))
-        for subscribers in self._level.values():
-            for subscriber in subscribers:
-                if not subscriber.writer.full:
-                    subscriber.writer.write(frame)
+        for writes in list(self._level.values()):
+            for write in list(writes.values()):
+                write(frame)
 
     async def serve(self, subscriber: Subscriber[SubjectT]) -> None:
         """Send a subscriber what it missed; on return it is level, or its connection is closing."""
         try:
-            async for messages in self.missed(subscriber.subscription):
-                for message in messages:
-                    if not await self._write(subscriber, message):
-                        return
-                await asyncio.sleep(0)  # everyone else's turn
+            while True:
+                async for messages in self.missed(subscriber.subscription):
+                    for message in messages:
+                        if not await self._write(subscriber, message):
+                            return
+                    await asyncio.sleep(0)  # everyone else's turn
+                if not subscriber.writer.full:
+                    break
+                if not await self._drained(subscriber):
+                    return
         except Unavailable as error:
             logger.warning("a subscriber is closed and may resume from its cursor: %s", error)
             await subscriber.close(TRY_AGAIN_LATER, "events cannot be read from Kafka now; resume from your cursor")
             return
         # Nothing was awaited since the subscription said that it is level: no event can slip between.
-        self._level.setdefault(subscriber.asked, {})[subscriber] = None
+        write = subscriber.writer.direct(partial(self._unfit, subscriber))
+        if write is not None:
+            self._level.setdefault(subscriber.asked, {})[subscriber] = write
 
     async def missed(self, subscription: Subscription[SubjectT]) -> AsyncIterator[list[bytes]]:
         """Messages until the subscription is level with the feed."""
@@ -158,24 +160,30 @@ class Hub(Generic[SubjectT]):
         """Forget a subscriber whose connection is gone."""
         if subscriber.task is not None:
             subscriber.task.cancel()
-        subscribers = self._level.get(subscriber.asked)
-        if subscribers is not None:
-            subscribers.pop(subscriber, None)
-            if not subscribers:
-                del self._level[subscriber.asked]
+        self._leave(subscriber)
 
-    def _fell_behind(self, subscriber: Subscriber[SubjectT], sequence: int, offsets: list[int]) -> None:
-        self.remove(subscriber)
-        self.metrics.behind.inc()
-        subscriber.subscription.fell_behind(sequence, offsets)
-        subscriber.task = asyncio.create_task(self._serve_slow(subscriber))
+    def _unfit(self, subscriber: Subscriber[SubjectT]) -> None:
+        """Its connection takes no more: it is closing, or full with the last event that was published."""
+        if self._leave(subscriber) and subscriber.writer.full:
+            self.metrics.behind.inc()
+            subscriber.subscription.fell_behind(self.feed.sequence, self.feed.next_offsets)
+            subscriber.task = asyncio.create_task(self._serve_slow(subscriber))
+
+    def _leave(self, subscriber: Subscriber[SubjectT]) -> bool:
+        """Write to it no more; False if it was not level."""
+        writes = self._level.get(subscriber.asked, {})
+        was_level = writes.pop(subscriber, None) is not None
+        if was_level and not writes:
+            del self._level[subscriber.asked]
+        return was_level
 
     async def _serve_slow(self, subscriber: Subscriber[SubjectT]) -> None:
         if not await self._drained(subscriber):
             return
         subscription = subscriber.subscription
-        gap = subscription.skipped() if self._skip_when_slow else subscription.slow()
-        subscriber.writer.write(text_frame(gap_message(gap)))
+        if not subscription.is_level:
+            gap = subscription.skipped() if self._skip_when_slow else subscription.slow()
+            subscriber.writer.write(text_frame(gap_message(gap)))
         await self.serve(subscriber)
 
     async def _write(self, subscriber: Subscriber[SubjectT], message: bytes) -> bool:

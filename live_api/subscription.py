@@ -81,6 +81,11 @@ class Subscription(Generic[SubjectT]):
         """Where the subscriber stands."""
         return str(Cursor(self._feed.name, tuple(self.offsets)))
 
+    @property
+    def is_level(self) -> bool:
+        """True if nothing was published since it fell behind."""
+        return self._sequence == self._feed.sequence
+
     def step(self) -> Step:
         """What is to be done next for a subscriber that is behind."""
         self.offsets += [0] * (len(self._feed.next_offsets) - len(self.offsets))
