@@ -4,19 +4,24 @@ Everything in a window comes from closed traces, for self time and gaps need the
 twice, a revision counts only the spans, and the calls, that no earlier revision of the trace held; what it corrects
 of earlier spans (a self time that a late child shortens) is not corrected here.
 
-A window closes ``grace`` after its end. What is counted into it later makes the whole window again, with more
-spans: of records with the same key, window and partition, the one with the most spans is the truth.
+A window closes ``grace`` after its end. Traces that came in time and close after that make the whole window again,
+with more spans: of records with the same key, window and partition, the one with the most spans is the truth.
+
+Traces that come later (a producer's clock that is behind, an outage) are counted into parts of their own, one for
+every ten seconds of arrival. For a worker that begins after a crash has not what its predecessor counted into a window
+that was told: it would tell that window again with the few late spans alone, and they would be lost. A part that rests
+on arrival holds the watermark until it is told, as a window does, and is counted again whole or not at all.
 """
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tracecore.buckets import Buckets, bucket_of, merged
+from tracecore.buckets import SUB_BITS, Buckets, merged
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
 from tracecore.peers import peer_of
 from tracecore.span import ONE_SPAN_MILLI, SpanKind, StatusCode
-from tracecore.window import WINDOW_NS, HopWindow, OperationWindow, Window, window_start
+from tracecore.window import PARTS_APART, WINDOW_NS, HopWindow, OperationWindow, Window, window_start
 
 #: Operations beyond ``max_series`` are counted under this name: a service that puts ids into names harms itself only.
 OTHER_OPERATION = "(other)"
@@ -38,6 +43,11 @@ class WindowLimits:
     future_ns: int
     #: Series a window holds, at most.
     max_series: int
+
+    @property
+    def in_time_ns(self) -> int:
+        """How long after a window's end its spans come in time: a trace takes a while to close, the window must not."""
+        return self.grace_ns - self.grace_ns // 5
 
 
 class ClosedWindow(NamedTuple):
@@ -77,10 +87,15 @@ class _Series:
         self.changed = True
         self.spans += 1
         self.count_milli += milli
-        bucket, buckets = bucket_of(duration_ns), self.duration
+        if duration_ns < 0:  # it ends before it starts
+            duration_ns = 0
+        # ``buckets.bucket_of``, inlined: twice a span.
+        shift, buckets = duration_ns.bit_length() - SUB_BITS - 1, self.duration
+        bucket = (shift << SUB_BITS) + (duration_ns >> shift) if shift > 0 else duration_ns
         buckets[bucket] = buckets.get(bucket, 0) + milli
         if second_ns >= 0:
-            bucket, buckets = bucket_of(second_ns), self.second
+            shift, buckets = second_ns.bit_length() - SUB_BITS - 1, self.second
+            bucket = (shift << SUB_BITS) + (second_ns >> shift) if shift > 0 else second_ns
             buckets[bucket] = buckets.get(bucket, 0) + milli
         if failed:
             self.error_milli += milli
@@ -100,14 +115,23 @@ class _Series:
 
 
 class _Window:
-    __slots__ = ("amended_at_ns", "closed", "first_offset", "hops", "operations")
+    """A window, or a part of one that came late: ``part`` tens of seconds after it."""
 
-    def __init__(self, first_offset: int) -> None:
+    __slots__ = ("amended_at_ns", "closed", "first_offset", "hops", "operations", "part", "start_ns")
+
+    def __init__(self, start_ns: int, part: int, first_offset: int) -> None:
+        self.start_ns = start_ns
+        self.part = part
         self.first_offset = first_offset
         self.operations: dict[tuple[str, str, int], _Series] = {}
         self.hops: dict[tuple[str, str, str], _Series] = {}
         self.closed = False
         self.amended_at_ns: int | None = None
+
+    @property
+    def end_ns(self) -> int:
+        """When nothing more comes for it, on the clock of arrivals."""
+        return self.start_ns + (self.part + 1) * WINDOW_NS
 
 
 class Windows:
@@ -116,7 +140,8 @@ class Windows:
     def __init__(self, partition: int, limits: WindowLimits) -> None:
         self._partition = partition
         self._limits = limits
-        self._windows: dict[int, _Window] = {}
+        # By start and part.
+        self._windows: dict[tuple[int, int], _Window] = {}
         self._closed_until_ns = 0
         #: Spans that were counted into OTHER_OPERATION.
         self.overflowed_spans = 0
@@ -186,46 +211,52 @@ class Windows:
         return misdated
 
     def advance(self, now_ns: int) -> tuple[list[ClosedWindow], list[Window]]:
-        """Windows that close at ``now_ns``, oldest first; and series of closed ones that have changed since."""
+        """Windows that close at ``now_ns``, oldest first; and series of those that are amended, or came late."""
         closed: list[ClosedWindow] = []
         amended: list[Window] = []
-        for start_ns in sorted(self._windows):
-            window = self._windows[start_ns]
-            end_ns = start_ns + WINDOW_NS
+        for key, window in sorted(self._windows.items()):
             if not window.closed:
-                if now_ns >= end_ns + self._limits.grace_ns:
+                if now_ns >= window.end_ns + self._limits.grace_ns:
                     window.closed = True
-                    closed.append(ClosedWindow(start_ns, self._series(start_ns, window)))
+                    if window.part:
+                        amended += self._series(window)
+                    else:
+                        closed.append(ClosedWindow(window.start_ns, self._series(window)))
             elif window.amended_at_ns is not None and now_ns >= window.amended_at_ns:
-                amended += self._series(start_ns, window)
+                amended += self._series(window)
                 window.amended_at_ns = None
-            if now_ns >= end_ns + self._limits.past_ns + self._limits.grace_ns:
-                amended += self._series(start_ns, window)
-                del self._windows[start_ns]
+            if now_ns >= window.end_ns + self._limits.past_ns + self._limits.grace_ns:
+                amended += self._series(window)
+                del self._windows[key]
         self._closed_until_ns = max(self._closed_until_ns, window_start(now_ns - self._limits.grace_ns))
         return closed, amended
 
     def changed(self) -> list[Window]:
         """Every series that no record tells of yet, for a successor."""
-        return [series for start, window in sorted(self._windows.items()) for series in self._series(start, window)]
+        return [series for _, window in sorted(self._windows.items()) for series in self._series(window)]
 
     def take_over(self, windows: Sequence[Window], closed_until_ns: int, offset: int) -> None:
         """Go on with series that a predecessor counted; ``offset`` is of the record that told of them."""
         self._closed_until_ns = max(self._closed_until_ns, closed_until_ns)
         for series in windows:
-            window = self._window_of(series.start_ns, closed_until_ns, offset)
+            window = self._window(series.start_ns, series.partition // PARTS_APART, closed_until_ns, offset)
             if isinstance(series, OperationWindow):
                 into = self._operation(window, series.service, series.operation, series.kind)
                 into.restore(series, series.self_time)
             else:
                 self._hop(window, series.caller, series.callee, series.operation).restore(series, series.gap)
 
-    def _window_of(self, start_ns: int, now_ns: int, first_offset: int) -> _Window:
-        window = self._windows.get(start_ns)
+    def _window_of(self, start_ns: int, arrival_ns: int, first_offset: int) -> _Window:
+        is_late = arrival_ns >= start_ns + WINDOW_NS + self._limits.in_time_ns
+        part = (arrival_ns - start_ns) // WINDOW_NS if is_late else 0
+        return self._window(start_ns, part, arrival_ns, first_offset)
+
+    def _window(self, start_ns: int, part: int, now_ns: int, first_offset: int) -> _Window:
+        window = self._windows.get((start_ns, part))
         if window is None:
-            window = self._windows[start_ns] = _Window(first_offset)
+            window = self._windows[start_ns, part] = _Window(start_ns, part, first_offset)
             # Its time has passed with nothing in it: it cannot close again, only be amended.
-            window.closed = start_ns + WINDOW_NS <= self._closed_until_ns
+            window.closed = window.end_ns <= self._closed_until_ns
         if window.closed:
             if window.amended_at_ns is None:
                 window.amended_at_ns = now_ns + WINDOW_NS
@@ -252,15 +283,16 @@ class Windows:
             series = window.hops.setdefault(key, _Series())
         return series
 
-    def _series(self, start_ns: int, window: _Window) -> list[Window]:
+    def _series(self, window: _Window) -> list[Window]:
         """Series that have changed since they were last asked for."""
+        start_ns, partition = window.start_ns, self._partition + window.part * PARTS_APART
         series: list[Window] = []
         for (service, operation, kind), s in window.operations.items():
             if s.changed:
                 s.changed = False
                 series.append(
                     OperationWindow(
-                        start_ns, service, operation, kind, self._partition, s.spans, s.count_milli, s.error_milli,
+                        start_ns, service, operation, kind, partition, s.spans, s.count_milli, s.error_milli,
                         dict(s.duration), dict(s.second), s.slowest, s.failed,
                     )
                 )  # fmt: skip
@@ -269,7 +301,7 @@ class Windows:
                 s.changed = False
                 series.append(
                     HopWindow(
-                        start_ns, caller, callee, operation, self._partition, s.spans, s.count_milli, s.error_milli,
+                        start_ns, caller, callee, operation, partition, s.spans, s.count_milli, s.error_milli,
                         dict(s.duration), dict(s.second), s.slowest, s.failed,
                     )
                 )  # fmt: skip

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from tracecore.buckets import Buckets, merged
 
 WINDOW_NS = 10 * 1_000_000_000
+#: More partitions than a topic of ours may have: what lies between the parts that one partition makes of a window.
+PARTS_APART = 1024
 
 
 def window_start(time_ns: int) -> int:
@@ -21,7 +23,8 @@ def window_start(time_ns: int) -> int:
 class OperationWindow:
     """Spans of one operation of one service that ended in one window.
 
-    ``partition`` is the source partition: with key and window it makes the record idempotent. ``duration`` and
+    ``partition`` is the source partition: with key and window it makes the record idempotent. Spans that come late
+    are parts of their own, with ``PARTS_APART`` more for every ten seconds. ``duration`` and
     ``self_time`` hold nanoseconds. ``slowest`` and ``failed`` are sample trace ids (hex, may be empty).
     """
 
