@@ -192,7 +192,9 @@ def alert_balance(
     received = Counter((event.episode, event.status) for event in feed)
     for key, count in told.items():
         if received[key] != 1:
-            found.wrong.append(f"{names[key[0]]} {key[1]}: {received[key]} times by the live feed, {count} on the topic")
+            found.wrong.append(
+                f"{names[key[0]]} {key[1]}: {received[key]} times by the live feed, {count} on the topic"
+            )
     wanted = sorted(incidents)
     found.incidents = len(wanted)
     for operation in wanted:

@@ -51,6 +51,23 @@ def totals(url: str) -> dict[str, int]:
         return {name: int((connection.execute(text).fetchone() or (0,))[0]) for name, text in statements.items()}  # type: ignore[arg-type]
 
 
+def window_differences(url: str) -> list[tuple[str, int, int, int]]:
+    """Where windows say other than rows do: entrance, the window's start in Unix seconds, rows, spans in windows.
+
+    What a producer's clock puts into the future is counted at its arrival, so such spans differ in two places.
+    """
+    statement = (
+        "SELECT entrance, at_s, coalesce(rows, 0), coalesce(counted, 0) FROM"
+        " (SELECT split_part(service, '-', 1) AS entrance, (start_ns + duration_ns) / 10000000000 * 10 AS at_s,"
+        "  count(*) AS rows FROM service_traces GROUP BY 1, 2) AS stored FULL JOIN"
+        " (SELECT split_part(service, '-', 1) AS entrance, extract(epoch FROM start_time)::bigint AS at_s,"
+        f"  sum(spans)::bigint AS counted FROM operation_windows WHERE service <> '{POISON_SERVICE}' GROUP BY 1, 2)"
+        " AS windows USING (entrance, at_s) WHERE rows IS DISTINCT FROM counted ORDER BY 1, 2"
+    )
+    with psycopg.connect(url) as connection:
+        return connection.execute(statement).fetchall()
+
+
 def stored_alerts(url: str) -> dict[tuple[str, int], str]:
     """Status by episode."""
     with psycopg.connect(url) as connection:

@@ -77,6 +77,9 @@ def lines(outcome: Outcome) -> Iterator[str]:
         yield f"died by itself at {death.at_s:.1f} s: {death.name}, exit {death.returncode}"
         yield from ("    " + line for line in death.last_words.splitlines()[-6:])
     yield from _losses(outcome, balance.lost)
+    for entrance, unix_s, rows, counted in outcome.window_differences[: 2 * TOLD]:
+        at_s = unix_s - books.began_unix_s
+        yield f"window of {entrance} at {at_s:.0f} s: {rows} rows, {counted} counted ({counted - rows:+d})"
     found = problems(outcome)
     yield from (f"WRONG  {problem}" for problem in found)
     yield "failed" if found else "good"

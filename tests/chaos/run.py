@@ -64,6 +64,7 @@ class Outcome:
     dead_letters: Counter[int]
     other_letters: int
     totals: dict[str, int]
+    window_differences: list[tuple[str, int, int, int]]
     deaths: list[Death]
     faults_done: int
     fault_failures: list[str]
@@ -104,7 +105,9 @@ async def _run(plan: RunPlan, deployment: Deployment, run_dir: Path, told: Told)
     background = [
         watching,
         asyncio.create_task(deployment.keep(began_s)),
-        asyncio.create_task(_sample(deployment, load, samples, began_s, plan.sample_every_s)),
+        asyncio.create_task(
+            _sample(deployment, load, samples, began_s, plan.sample_every_s, run_dir / "samples.jsonl")
+        ),
     ]
     faulting = Faulting(deployment, told)
     try:
@@ -132,6 +135,7 @@ async def _run(plan: RunPlan, deployment: Deployment, run_dir: Path, told: Told)
             dead_letters=letters,
             other_letters=others,
             totals=await asyncio.to_thread(counting.totals, url),
+            window_differences=await asyncio.to_thread(counting.window_differences, url),
             deaths=deployment.deaths,
             faults_done=faulting.done,
             fault_failures=faulting.failures,
@@ -168,12 +172,15 @@ def _load(plan: RunPlan, deployment: Deployment, run_dir: Path) -> tuple[Managed
 
 
 async def _sample(
-    deployment: Deployment, load: ManagedProcess, samples: Samples, began_s: float, every_s: float
+    deployment: Deployment, load: ManagedProcess, samples: Samples, began_s: float, every_s: float, kept: Path
 ) -> None:
+    """For ever; also appends to ``kept``, so that a run that is ended early has told what it saw."""
     ports = deployment.metrics_ports()
     while True:
         pids = deployment.pids() | ({"load": load.pid} if load.pid is not None else {})
-        await asyncio.to_thread(samples.take, pids, ports, time.monotonic() - began_s)
+        taken = await asyncio.to_thread(samples.take, pids, ports, time.monotonic() - began_s)
+        with kept.open("ab") as lines:
+            lines.write(msgspec.json.encode(taken) + b"\n")
         await asyncio.sleep(every_s)
 
 

@@ -35,13 +35,13 @@ class Samples:
     by_name: dict[str, list[Sample]] = field(default_factory=dict)
     lag: list[tuple[float, int]] = field(default_factory=list)
 
-    def take(self, pids: Mapping[str, int], metrics_ports: Iterable[int], at_s: float) -> None:
-        """One sample of each."""
-        for name, pid in pids.items():
-            sample = sampled(pid, at_s)
-            if sample is not None:
-                self.by_name.setdefault(name, []).append(sample)
+    def take(self, pids: Mapping[str, int], metrics_ports: Iterable[int], at_s: float) -> dict[str, Sample]:
+        """One sample of each, which is returned, too."""
+        found = {name: sample for name, pid in pids.items() if (sample := sampled(pid, at_s)) is not None}
+        for name, sample in found.items():
+            self.by_name.setdefault(name, []).append(sample)
         self.lag.append((at_s, sum(lag_at(port) for port in metrics_ports)))
+        return found
 
 
 def sampled(pid: int, at_s: float) -> Sample | None:
