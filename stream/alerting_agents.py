@@ -1,11 +1,13 @@
 """Alerting at the edge: reads findings and rounds, writes alerts, keeps the episodes in a Faust Table.
 
 Laws: an alert is sent before the Table tells of it, and both are stored before the finding is committed; a crash in
-between sends the same event again, by the same id, and loses none. What is usual of late is not stored: after a start
+between makes the same event again, by the same id, and loses none; what the topic of alerts holds already is not sent
+twice. What is usual of late is not stored: after a start
 the rounds of the last half hour are read again, and learned from, without alerting anew. What is usual at an hour of
 the day takes days to learn, and is.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +16,7 @@ from typing import Any
 
 import faust
 import msgspec
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from stream import notification_agents
@@ -26,6 +29,7 @@ from stream.consumer_access import commit, last_fetch, offset_at, seek, starts
 from stream.continuity import Cursor
 from stream.detection.round import decode_round, is_round
 from stream.rules_source import RulesSource
+from stream.told_events import ToldEvents, told_events
 from tracecore import wire
 from tracecore.alert import Alert
 from tracecore.errors import MalformedPayload
@@ -64,12 +68,25 @@ class Reading:
 class AlertingAgent:
     """One worker holds the findings' one partition, and with it this state; the others hold none."""
 
-    def __init__(self, app: faust.App, topics: Topics, *, replay: bool, replay_id: str, rules: RulesSource) -> None:
+    def __init__(
+        self,
+        app: faust.App,
+        topics: Topics,
+        kafka: KafkaSettings,
+        rules: RulesSource,
+        *,
+        replay: bool,
+        replay_id: str,
+    ) -> None:
         self._app = app
         self._topic = topics.findings
         self._replay = replay or bool(replay_id)
         self._replay_id = replay_id
+        # Somebody asked that receivers be told of this replay's alerts.
         self._rules = rules
+        self._kafka = kafka
+        self._told = ToldEvents()
+        self._alerts_topic = topics.alerts
         self._alerts = app.topic(topics.alerts, key_serializer="raw", value_serializer="raw", internal=False)
         self._health = app.topic(topics.health, key_serializer="raw", value_serializer="raw", internal=False)
         self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes, use_partitioner=True)
@@ -109,6 +126,7 @@ class AlertingAgent:
         reading.looked_back = True
         if self._replay:
             return False
+        self._told = await told_events(self._kafka, self._alerts_topic)
         since_ms = int((time.time() - LOOK_BACK_S) * 1000)
         offset = await offset_at(self._app, tp, since_ms)
         if offset is None or offset >= reading.cursor.next_offset:
@@ -137,11 +155,14 @@ class AlertingAgent:
                 if is_judged:
                     watch.learn(round_)
                 else:
-                    await self._publish(watch, watch.on_round(round_, time.time_ns()))
-            elif not is_judged:
-                finding = wire.decode_finding(value)
-                watch = self._watch(finding.replay_id)
-                await self._publish(watch, watch.on_finding(finding, time.time_ns()))
+                    await self._publish(watch, watch.on_round(round_, time.time_ns(), message.offset))
+                return
+            finding = wire.decode_finding(value)
+            watch = self._watch(finding.replay_id)
+            if is_judged:
+                watch.learn_finding(finding)
+            else:
+                await self._publish(watch, watch.on_finding(finding, time.time_ns(), message.offset))
         except MalformedPayload as error:
             self.malformed_total += 1
             logger.warning("skipped a finding: %s[%d]@%d: %s", message.topic, message.partition, message.offset, error)
@@ -206,11 +227,8 @@ class AlertingAgent:
 
     async def _publish(self, watch: Watch, alerts: list[Alert]) -> None:
         for alert in alerts:
-            await self._alerts.send(
-                key=alert.fingerprint.encode(), value=wire.encode_alert(alert), headers=_headers(alert.replay_id)
-            )
-            self.alerts_total += 1
-            logger.info("alert %s %s %s", alert.status, alert.labels["alertname"], alert.fingerprint)
+            if not self._told.holds(alert):
+                await self._send(alert)
         for report in watch.reports():
             await self._health.send(
                 key=report.service.encode(), value=wire.encode_health(report), headers=_headers(report.replay_id)
@@ -224,6 +242,26 @@ class AlertingAgent:
                     self._table[key] = _encode(state)
                 elif key in self._table:
                     del self._table[key]
+
+    async def _send(self, alert: Alert) -> None:
+        """Send an event; returns once the broker has it, for the Table must not know of what was not told."""
+        pause_s = 0.5
+        while True:
+            try:
+                sent = await self._alerts.send(
+                    key=alert.fingerprint.encode(),
+                    value=wire.encode_alert(alert),
+                    headers=_headers(alert.replay_id),
+                )
+                await sent
+            except KafkaError as error:
+                logger.warning("the broker did not take an alert, trying again: %r", error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 10.0)
+                continue
+            self.alerts_total += 1
+            logger.info("alert %s %s %s", alert.status, alert.labels["alertname"], alert.fingerprint)
+            return
 
     async def _commit(self) -> None:
         reading = self._reading
@@ -250,14 +288,20 @@ class AlertingAgent:
 
 
 def attach(
-    app: faust.App, topics: Topics, kafka: KafkaSettings, *, replay: bool = False, replay_id: str = ""
+    app: faust.App,
+    topics: Topics,
+    kafka: KafkaSettings,
+    *,
+    replay: bool = False,
+    replay_id: str = "",
 ) -> AlertingAgent:
     """Let ``app`` turn findings into alerts: live ones, those of replays, or those of one replay.
 
     Raises ``TracewatchError`` if the rules are bad.
     """
     settings = read(AlertingSettings)
-    agent = AlertingAgent(app, topics, replay=replay, replay_id=replay_id, rules=RulesSource(settings.alert_rules))
+    rules = RulesSource(settings.alert_rules)
+    agent = AlertingAgent(app, topics, kafka, rules, replay=replay, replay_id=replay_id)
     agent.attach()
     if not replay and not replay_id:
         notification_agents.attach(app, topics, kafka, settings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stream.alerting.episode import Episode, begun
+from stream.alerting.episode import Episode, Place, begun
 from stream.alerting.history import History
 from stream.alerting.inhibition import is_held_back
 from stream.alerting.rules import DEFAULT_RULES, AlertRule
@@ -32,17 +32,20 @@ class Alerting:
         """Go on by other rules. Episodes of a rule that is gone end at the next tick."""
         self.rules = {rule.name: rule for rule in rules}
 
-    def on_finding(self, finding: Finding, detected_at_ns: int) -> list[Alert]:
-        """Take a finding in; the events that follow. ``detected_at_ns`` is only written into them."""
+    def on_finding(self, finding: Finding, detected_at_ns: int, place: Place = ()) -> list[Alert]:
+        """Take a finding in; the events that follow. ``detected_at_ns`` is only written into them.
+
+        ``place`` grows with every finding: what an episode was stored with is not counted again when it is read again.
+        """
         if cause := finding.labels.get("caused_by"):
             self._impact(cause, finding)
             return []
         alerts: list[Alert] = []
         for rule in self.rules.values():
             if rule.accepts(finding):
-                alerts += self._on_evidence(finding, rule, detected_at_ns)
+                alerts += self._on_evidence(finding, rule, detected_at_ns, place)
         if finding.kind == "error" and finding.impacted:
-            alerts += self._explain(finding, detected_at_ns)
+            alerts += self._explain(finding, detected_at_ns, place)
         return alerts
 
     def on_tick(self, now_ns: int, detected_at_ns: int) -> list[Alert]:
@@ -65,13 +68,15 @@ class Alerting:
         self._changed_histories.clear()
         return episodes, histories
 
-    def _on_evidence(self, finding: Finding, rule: AlertRule, detected_at_ns: int) -> list[Alert]:
+    def _on_evidence(self, finding: Finding, rule: AlertRule, detected_at_ns: int, place: Place) -> list[Alert]:
         labels = labels_of(finding, rule)
         name = fingerprint(labels)
         episode = self.episodes.get(name)
         if episode is None:
             episode = self.episodes[name] = begun(finding, rule, name, labels)
             episode.is_new = rule.learns and name not in self.histories
+        if not episode.moves_on(place):
+            return []
         episode.add(finding, rule)
         self._changed.add(name)
         fires = self._should_fire(episode, rule, finding.arrival_ns)
@@ -110,13 +115,15 @@ class Alerting:
             episode.impact((finding.service,))
             self._changed.add(episode.fingerprint)
 
-    def _explain(self, finding: Finding, detected_at_ns: int) -> list[Alert]:
+    def _explain(self, finding: Finding, detected_at_ns: int, place: Place) -> list[Alert]:
         """An error came from further down than was thought: those that passed it on are no cause."""
         alerts: list[Alert] = []
         for service in finding.impacted:
             for episode in self._errors_of(service, finding.replay_id):
                 if service == finding.service and episode.labels["operation"] == finding.operation:
                     continue  # of its own service it explains the spans above, not itself
+                if not episode.moves_on(place):
+                    continue
                 episode.explained = min(episode.explained + finding.observed, episode.count)
                 self._changed.add(episode.fingerprint)
                 if episode.explained >= episode.count:

@@ -17,6 +17,10 @@ MAX_SAMPLES = 5
 MAX_RECENT = 256
 
 
+#: Where a finding stands in its topic: offset, and number within the record. Empty where there is no order to rest on.
+Place = tuple[()] | tuple[int, int]
+
+
 @dataclass(slots=True)
 class Episode:
     """What is known of one alert. All times are arrival times but ``starts_at_ns`` and ``last_at_ns``, event time."""
@@ -45,6 +49,17 @@ class Episode:
     impacted: list[str] = field(default_factory=list)
     #: Arrival and weight of evidence, while pending.
     recent: list[tuple[int, float]] = field(default_factory=list)
+    #: Place of the last finding that was counted.
+    offset: int = -1
+    number: int = -1
+
+    def moves_on(self, place: Place) -> bool:
+        """Note the place of a finding; False if it was counted before (it is read again after a crash)."""
+        if place:
+            if place <= (self.offset, self.number):
+                return False
+            self.offset, self.number = place
+        return True
 
     def add(self, finding: Finding, rule: AlertRule) -> None:
         """Take evidence in. What came within ``rule.within_ns`` counts towards firing."""

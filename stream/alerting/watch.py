@@ -4,6 +4,7 @@ A replay is read faster than it happened, and its partitions at unlike speeds: i
 has come as far, and are then taken in the order of their arrival. Live findings do not wait.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from stream.alerting.alerting import Alerting
@@ -16,6 +17,8 @@ from tracecore.alert import Alert
 from tracecore.finding import Finding
 from tracecore.health import Health
 
+#: Findings remembered by name: a worker that reads spans again tells of them again.
+MAX_KNOWN = 20_000
 #: A live partition that says nothing for this long, while others do, is not waited for.
 PATIENCE_NS = 30 * 1_000_000_000
 
@@ -33,6 +36,9 @@ class Watch:
         self._judge = Judge(replay_id)
         self.hours = self._judge.hours
         self._waiting: list[Finding] = []
+        self._known: OrderedDict[str, None] = OrderedDict()
+        # Where the finding at hand stands in its topic. A replay's findings are put in order here, and have no place.
+        self._offset = self._number = 0
         self._health = HealthKeeper(replay_id)
         self._criticality: dict[str, str] = {}
         self._reports: list[Health] = []
@@ -48,18 +54,26 @@ class Watch:
         for window in self._merger.add(round_):
             self._judge.judge(window)
 
-    def on_round(self, round_: Round, detected_at_ns: int) -> list[Alert]:
-        """Take a round in; the events that follow."""
+    def learn_finding(self, finding: Finding) -> None:
+        """Take in a finding that was alerted on before, in an earlier life."""
+        self._is_known(finding)
+
+    def on_round(self, round_: Round, detected_at_ns: int, offset: int = 0) -> list[Alert]:
+        """Take a round in; the events that follow. ``offset`` is its place in the topic of findings."""
+        self._offset, self._number = offset, 0
         self._criticality |= round_.criticality
         alerts = self._judged(self._merger.add(round_), detected_at_ns)
         return alerts + self.flush(detected_at_ns) if self._merger.is_over else alerts
 
-    def on_finding(self, finding: Finding, detected_at_ns: int) -> list[Alert]:
-        """Take a finding in; the events that follow."""
+    def on_finding(self, finding: Finding, detected_at_ns: int, offset: int = 0) -> list[Alert]:
+        """Take a finding in; the events that follow. ``offset`` is its place in the topic of findings."""
+        self._offset, self._number = offset, 0
+        if self._is_known(finding):
+            return []
         if self._is_replay:
             self._waiting.append(finding)
             return []
-        return self.alerting.on_finding(finding, detected_at_ns)
+        return self._alerted(finding, detected_at_ns)
 
     def on_tick(self, now_ns: int, detected_at_ns: int) -> list[Alert]:
         """Time has come to ``now_ns``, though nothing came."""
@@ -75,7 +89,7 @@ class Watch:
         for window in windows:
             alerts += self._released(window.arrival_ns, detected_at_ns)
             for finding in self._judge.judge(window):
-                alerts += self.alerting.on_finding(finding, detected_at_ns)
+                alerts += self._alerted(finding, detected_at_ns)
             alerts += self.alerting.on_tick(window.arrival_ns, detected_at_ns)
             firing = [episode for episode in self.alerting.episodes.values() if episode.status == "firing"]
             self._reports += self._health.reports(window, self._judge.slow, firing, self._criticality)
@@ -94,5 +108,18 @@ class Watch:
         while self._waiting and self._waiting[0].arrival_ns <= until_ns:
             finding = self._waiting.pop(0)
             alerts += self.alerting.on_tick(finding.arrival_ns, detected_at_ns)
-            alerts += self.alerting.on_finding(finding, detected_at_ns)
+            alerts += self._alerted(finding, detected_at_ns)
         return alerts
+
+    def _alerted(self, finding: Finding, detected_at_ns: int) -> list[Alert]:
+        place = () if self._is_replay else (self._offset, self._number)
+        self._number += 1
+        return self.alerting.on_finding(finding, detected_at_ns, place)
+
+    def _is_known(self, finding: Finding) -> bool:
+        if finding.finding_id in self._known:
+            return True
+        self._known[finding.finding_id] = None
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return False
