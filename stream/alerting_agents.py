@@ -34,7 +34,7 @@ from tracecore import wire
 from tracecore.alert import Alert
 from tracecore.errors import MalformedPayload
 from tracecore.settings import KafkaSettings, read
-from tracecore.topics import REPLAY_HEADER, Topics
+from tracecore.topics import NOTIFY_HEADER, REPLAY_HEADER, Topics
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,14 @@ class AlertingAgent:
         *,
         replay: bool,
         replay_id: str,
+        notify: bool = False,
     ) -> None:
         self._app = app
         self._topic = topics.findings
         self._replay = replay or bool(replay_id)
         self._replay_id = replay_id
         # Somebody asked that receivers be told of this replay's alerts.
+        self._more_headers = {NOTIFY_HEADER: b"1"} if notify else {}
         self._rules = rules
         self._kafka = kafka
         self._told = ToldEvents()
@@ -251,7 +253,7 @@ class AlertingAgent:
                 sent = await self._alerts.send(
                     key=alert.fingerprint.encode(),
                     value=wire.encode_alert(alert),
-                    headers=_headers(alert.replay_id),
+                    headers=_headers(alert.replay_id) | self._more_headers,
                 )
                 await sent
             except KafkaError as error:
@@ -280,6 +282,8 @@ class AlertingAgent:
         self._watches = None
         ours = [tp for tp in assigned if tp.topic == self._topic]
         for offset in (await starts(app, ours)).values():
+            # A write to the Table asks the producer, at once, for the partitions of a topic that it may not know yet.
+            await app.producer._producer.partitions_for(self._table.changelog_topic.get_topic_name())  # type: ignore[attr-defined]
             self._reading = Reading(Cursor(offset, time.monotonic()), offset, offset)
 
     async def _on_shutdown(self, app: faust.App, **_: Any) -> None:
@@ -294,14 +298,16 @@ def attach(
     *,
     replay: bool = False,
     replay_id: str = "",
+    notify: bool = False,
 ) -> AlertingAgent:
     """Let ``app`` turn findings into alerts: live ones, those of replays, or those of one replay.
 
+    ``notify``: receivers of notifications are told of that replay's alerts, too.
     Raises ``TracewatchError`` if the rules are bad.
     """
     settings = read(AlertingSettings)
     rules = RulesSource(settings.alert_rules)
-    agent = AlertingAgent(app, topics, kafka, rules, replay=replay, replay_id=replay_id)
+    agent = AlertingAgent(app, topics, kafka, rules, replay=replay, replay_id=replay_id, notify=notify)
     agent.attach()
     if not replay and not replay_id:
         notification_agents.attach(app, topics, kafka, settings)

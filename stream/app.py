@@ -64,7 +64,9 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
     transport.install(app)
     outlet = Outlet(app, settings.linger_s)
     detection = detection_agents.attach(app, topics, kafka)
-    alerting_agents.attach(app, topics, kafka, replay=is_replay, replay_id=settings.replay_id)
+    alerting_agents.attach(
+        app, topics, kafka, replay=is_replay, replay_id=settings.replay_id, notify=settings.replay_notify
+    )
     rules = Rules(topics, settings.limits, settings.window_limits, settings.sampling, partitions)
     spans = SpanAgent(
         app,

@@ -30,7 +30,7 @@ from tracecore import wire
 from tracecore.alert import Alert
 from tracecore.errors import MalformedPayload
 from tracecore.settings import KafkaSettings
-from tracecore.topics import REPLAY_HEADER, Topics
+from tracecore.topics import NOTIFY_HEADER, REPLAY_HEADER, Topics
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,8 @@ class NotificationAgent:
             verdict = cursor.judge(message.offset, time.monotonic())
             if verdict == "missing":
                 await seek(self._app, message.tp, cursor.next_offset)
-            if verdict != "read" or REPLAY_HEADER in dict(message.headers or ()):
+            headers = dict(message.headers or ())
+            if verdict != "read" or (REPLAY_HEADER in headers and NOTIFY_HEADER not in headers):
                 continue
             try:
                 alert = wire.decode_alert(message.value or b"")

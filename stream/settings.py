@@ -51,6 +51,7 @@ class StreamSettings(BaseSettings):
     )
     source_topic: str = Field("", description="Topic of spans to assemble; empty: the deployment's spans topic.")
     replay_id: str = Field("", description="Serve this replay alone; for a worker whose source is the replay topic.")
+    replay_notify: bool = Field(False, description="Tell receivers of notifications of that replay's alerts, too.")
     router: bool = Field(True, description="Also route the Collector's topic to the spans topic.")
     commit_interval_s: float = Field(1.0, ge=0.1, le=60, description="How often watermarks are committed.")
     session_timeout_s: float = Field(10.0, ge=1, le=300, description="A worker silent for this long loses its work.")

@@ -13,6 +13,9 @@ REPLAY_PARTITION_BYTES = 512 * 1024 * 1024
 #: Header of every record that a replay made, and of all that is derived from it: the id of that replay.
 REPLAY_HEADER = "tracewatch-replay"
 
+#: Header of a replay's alerts of which receivers of notifications are to be told all the same: somebody asked for it.
+NOTIFY_HEADER = "tracewatch-notify"
+
 #: Header of the record, without spans, that ends a replay in its partition: all that is open then closes.
 REPLAY_END_HEADER = "tracewatch-replay-end"
 
