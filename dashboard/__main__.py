@@ -7,12 +7,14 @@ from types import FrameType
 
 from dashboard.settings import DashboardSettings
 from tracecore.errors import InvalidSetting
-from tracecore.settings import DatabaseSettings, read
+from tracecore.logs import start_logging
+from tracecore.settings import DatabaseSettings, LogSettings, read
 
 
 def main() -> int:
     """Read the settings, configure Streamlit, serve."""
     try:
+        start_logging(read(LogSettings), "dashboard")
         settings = read(DashboardSettings)
         read(DatabaseSettings)
     except InvalidSetting as error:

@@ -28,7 +28,6 @@ _GOODBYE_S: Final = 2
 
 def serve(settings: DashboardSettings, script: Path) -> int:
     """Serve ``script`` until a signal ends it. Returns the process's exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         listener = socket.create_server((settings.host, settings.port))
     except OSError as error:
@@ -46,6 +45,7 @@ def serve(settings: DashboardSettings, script: Path) -> int:
         uvicorn.Config(
             application,
             log_level="warning",
+            log_config=None,
             timeout_graceful_shutdown=_GOODBYE_S,
             lifespan="on",
         )

@@ -5,7 +5,7 @@ The URL is the truth: a control shows what it says, and a change of a control is
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -56,6 +56,10 @@ class View:
     def expect(self, *queries: Query) -> None:
         """Begin to ask what ``rows`` will be asked for soon."""
         _answers().ask(queries)
+
+    def at_this_moment(self) -> "View":
+        """The same view with the clock as it is now: for what lives longer than a run of the page."""
+        return replace(self, now_ns=_next_step(time.time_ns(), _LEAST_CLOCK_STEP_NS))
 
     def param(self, name: str) -> str:
         """A parameter of the URL, or empty."""

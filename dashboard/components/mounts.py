@@ -33,6 +33,12 @@ def trace_list(drawing: dict[str, Any], key: str) -> str | None:
     return _chosen(_component("trace_list", html)(data=drawing, key=key, on_selected_change=_nothing))
 
 
+def pick_list(drawing: dict[str, Any], key: str) -> str | None:
+    """A table to choose from; the id of a row just chosen, else None."""
+    html = '<div class="picks"></div>'
+    return _chosen(_component("pick_list", html)(data=drawing, key=key, on_selected_change=_nothing))
+
+
 def service_cards(drawing: dict[str, Any], key: str) -> str | None:
     """The services with their health; the name of one just chosen, else None."""
     html = '<div class="cards"></div>'

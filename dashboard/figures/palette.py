@@ -14,6 +14,7 @@ Grade = Literal["good", "warn", "bad", "unknown"]
 
 #: Told apart without colour.
 GLYPHS: Final[dict[Grade, str]] = {"good": "●", "warn": "▲", "bad": "■", "unknown": "○"}
+_WORST_FIRST: Final[tuple[Grade, ...]] = ("bad", "warn", "good")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ LIGHT: Final = Palette(
     surface="#ffffff",
     background="#f7f8f9",
     accent="#2a62a8",
-    good="#12807a",
+    good="#0f7a74",
     warn="#b87400",
     bad="#c7401a",
     unknown="#98a1ad",
@@ -122,6 +123,11 @@ def grade_of_health(score: float | None) -> Grade:
     if score is None:
         return "unknown"
     return "good" if score >= 85 else "warn" if score >= 60 else "bad"
+
+
+def worst_grade(grades: Iterable[Grade]) -> Grade:
+    """The worst of some grades; those that are unknown say nothing."""
+    return min((grade for grade in grades if grade != "unknown"), key=_WORST_FIRST.index, default="unknown")
 
 
 def grade_of_error_rate(ratio: float | None) -> Grade:

@@ -6,7 +6,7 @@ from math import log10
 from typing import Any, Final, Literal
 
 from dashboard.figures.graph_layout import layered_layout
-from dashboard.figures.palette import GLYPHS, Grade, Palette, grade_of_error_rate, grade_of_health
+from dashboard.figures.palette import GLYPHS, Grade, Palette, grade_of_error_rate, grade_of_health, worst_grade
 from dashboard.formats import MISSING, change_text, count_text, duration_text, percent_text, rate_text
 
 Change = Literal["", "new", "gone", "slower", "faster", "failing"]
@@ -34,6 +34,11 @@ class ServiceNode:
     error_ratio: float | None = None
     p95_ns: float | None = None
     reason: str = ""
+
+    @property
+    def grade(self) -> Grade:
+        """The worse of what its health and its errors say: health looks back minutes, the range may be longer."""
+        return worst_grade((grade_of_health(self.health), grade_of_error_rate(self.error_ratio)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +132,7 @@ def _change(now: ServiceEdge, past: ServiceEdge | None) -> Change:
 
 
 def _drawn_node(node: ServiceNode, x: float, y: float) -> dict[str, Any]:
-    grade: Grade = grade_of_health(node.health)
-    if node.health is None and node.error_ratio is not None:
-        grade = grade_of_error_rate(node.error_ratio)
+    grade = node.grade
     facts = _facts(("", rate_text(node.rate)), ("", percent_text(node.error_ratio)), ("", duration_text(node.p95_ns)))
     rows = [
         ["Health", MISSING if node.health is None else f"{node.health:.0f} of 100"],

@@ -1,25 +1,35 @@
 """Alerts: what fires, as it happens; what fired, with its evidence; silences, replays."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import streamlit as st
 
 from dashboard import markup, rooms
 from dashboard import view as controls
+from dashboard.components import mounts
 from dashboard.figures.latency import evidence_chart
 from dashboard.figures.palette import GLYPHS
-from dashboard.formats import clock_text, count_text, duration_text, moment_text
-from dashboard.pages.elements import alert_line, chart, evidence_text, open_link
+from dashboard.figures.pick_list import Cell, Column, pick_drawing
+from dashboard.formats import clock_text, duration_text, moment_text
+from dashboard.pages import replays
+from dashboard.pages.elements import alert_line, alert_row, chart, measured_text, open_link
 from dashboard.queries import alerts as queries
 from dashboard.queries import statistics
-from dashboard.queries.query import Row
 from dashboard.time_range import SECOND_NS, iso_of
 from dashboard.view import View, alert_state, set_params
 
 #: A new alert is on the screen within this: the feed is looked at so often. Nothing is asked of a server meanwhile.
 _LOOK_EVERY_S = 0.5
 _SEVERITIES = {"critical": "Critical", "warning": "Warning", "info": "Info"}
+_COLUMNS = (
+    Column("State", "92px"),
+    Column("Alert", "minmax(200px, 3fr)", main=True),
+    Column("Severity", "74px"),
+    Column("Evidence", "minmax(130px, 1.2fr)"),
+    Column("Began", "104px"),
+    Column("Lasted", "96px", numeric=True),
+    Column("Told after", "84px", numeric=True),
+)
 _TABS = {"": "Live", "history": "History", "replays": "Replays and back-tests"}
 
 
@@ -32,7 +42,7 @@ def show(view: View) -> None:
     if shown == "history":
         _history(view)
     elif shown == "replays":
-        _replays(view)
+        replays.show(view)
     else:
         _live(view)
 
@@ -53,29 +63,27 @@ def _live(view: View) -> None:
         ]
         if state.gap:
             pieces.append(markup.notice("Some events were missed.", state.gap, tone="warn"))
-        now_ns = view.now_ns
+        now = view.at_this_moment()
         firing = [queries.episode_of(alert) for alert in state.firing]
         events = [queries.episode_of(alert) for alert in state.events[:25]]
         if state.connection == "away":
             setting = markup.code("TRACEWATCH_DASHBOARD_LIVE_API_URL")
             advice = markup.joined("Check that live_api runs and that ", setting, " names it. The history goes on.")
             pieces.append(markup.notice("The alert feed does not answer.", advice, tone="warn"))
-        pieces += [_row(view, episode, now_ns) for episode in firing]
+            firing = queries.episodes_of(view.rows(queries.firing()))
+            if firing:
+                pieces.append(markup.section("Firing when last stored"))
+        pieces += [alert_row(now, episode) for episode in firing]
         if not firing and state.connection == "live":
             pieces.append(
                 markup.notice(f"{GLYPHS['good']} Nothing fires.", "New alerts appear here by themselves.", tone="good")
             )
         if events:
             pieces.append(markup.section("Latest events", "since this dashboard started"))
-            pieces += [_row(view, episode, now_ns) for episode in events]
+            pieces += [alert_row(now, episode) for episode in events]
         st.html("".join(pieces))
 
     board()
-
-
-def _row(view: View, episode: queries.Episode, now_ns: int) -> str:
-    address = markup.address("alerts", view.span.as_params() | {"alert": episode.episode_id})
-    return f'<a class="alert-row" href="{address}" target="_self">{alert_line(episode, now_ns, view.zone)}</a>'
 
 
 def _history(view: View) -> None:
@@ -97,30 +105,30 @@ def _history(view: View) -> None:
     if not episodes:
         st.html(markup.notice(f"{GLYPHS['good']} No alert in this range.", tone="good"))
         return
-    now_ns = view.now_ns
-    table = {
-        "State": ["firing" if episode.firing else "resolved" for episode in episodes],
-        "Severity": [episode.severity for episode in episodes],
-        "Alert": [episode.name for episode in episodes],
-        "Service": [episode.service for episode in episodes],
-        "Operation": [episode.operation for episode in episodes],
-        "Summary": [episode.summary for episode in episodes],
-        "Evidence": [evidence_text(episode) for episode in episodes],
-        "Began": [clock_text(episode.starts_at_ns, view.zone, now_ns=now_ns) for episode in episodes],
-        "Lasted": [duration_text((episode.ends_at_ns or now_ns) - episode.starts_at_ns) for episode in episodes],
-        "Detected after": [
-            duration_text(max(episode.detected_at_ns - episode.starts_at_ns, 0)) for episode in episodes
-        ],
-    }
-    picked = st.dataframe(
-        table, hide_index=True, on_select="rerun", selection_mode="single-row", key="history",
-        height="content" if len(episodes) <= 12 else 520,
-    )  # fmt: skip
-    if picked.selection.rows:
-        chosen = episodes[picked.selection.rows[0]].episode_id
-        if chosen != view.param("alert"):
-            set_params(alert=chosen)
-            st.rerun()
+    drawing = pick_drawing(
+        _COLUMNS, [(each.episode_id, _cells(view, each)) for each in episodes], view.palette, view.param("alert")
+    )
+    chosen = mounts.pick_list(drawing, key="history")
+    if chosen:
+        set_params(alert="" if chosen == view.param("alert") else chosen)
+        st.rerun()
+
+
+def _cells(view: View, episode: queries.Episode) -> tuple[Cell, ...]:
+    tone = "bad" if episode.severity == "critical" else "warn"
+    state = f"{GLYPHS['bad' if tone == 'bad' else 'warn']} firing" if episode.firing else f"{GLYPHS['good']} resolved"
+    lasted_ns = (episode.ends_at_ns or view.now_ns) - episode.starts_at_ns
+    delay_ns = max(episode.detected_at_ns - episode.starts_at_ns, 0)
+    where = f"{episode.service} · {episode.operation}" if episode.operation else episode.service
+    return (
+        Cell(state, tone=tone if episode.firing else "muted"),
+        Cell(f"{episode.name}: {where}", episode.summary),
+        Cell(episode.severity, tone="muted"),
+        Cell(measured_text(episode.observed, episode.baseline, episode.unit), tone="muted"),
+        Cell(clock_text(episode.starts_at_ns, view.zone, now_ns=view.now_ns), sort=episode.starts_at_ns),
+        Cell(duration_text(lasted_ns), sort=lasted_ns),
+        Cell(duration_text(delay_ns) if not episode.replay_id else "replayed", tone="muted", sort=delay_ns),
+    )
 
 
 def _one(view: View, episode_id: str) -> None:
@@ -234,45 +242,3 @@ def _silence(view: View, episode: queries.Episode) -> None:
                 st.html(markup.notice("It is not silenced.", failure, tone="bad"))
             else:
                 st.html(markup.notice(f"Silenced for {duration_text(float(hours) * 3600 * SECOND_NS)}.", tone="good"))
-
-
-def _replays(view: View) -> None:
-    rows = view.rows(queries.replays())
-    if not rows:
-        advice = markup.joined(
-            "Repeat a stretch of history with ", markup.code("python -m replay run --from … --to …"), "."
-        )
-        st.html(markup.notice("Nothing was replayed yet.", advice))
-        return
-    for row in rows:
-        _replay(view, row)
-    replayed = queries.episodes_of(view.rows(queries.episodes(view.span)))
-    replayed = [episode for episode in replayed if episode.replay_id]
-    if replayed:
-        st.html(markup.section("Alerts that replays raised", "in the chosen range"))
-        st.html("".join(_row(view, episode, view.now_ns) for episode in replayed[:40]))
-
-
-def _replay(view: View, row: Row) -> None:
-    state: markup.Tone = {"done": "good", "failed": "bad", "running": "", "draining": ""}.get(row["state"], "warn")  # type: ignore[assignment]
-    done = f" of {count_text(row['total_records'])}" if row["total_records"] else ""
-    facts: list[markup.Fact] = [
-        markup.Fact("State", row["state"], tone=state),
-        markup.Fact("Records", f"{count_text(row['records'])}{done}"),
-        markup.Fact("Spans", count_text(row["spans"])),
-    ]
-    for name, column in (
-        ("New traces", "traces_new"),
-        ("Amended", "traces_amended"),
-        ("Unchanged", "traces_unchanged"),
-        ("Alerts", "alerts"),
-    ):
-        if row[column] is not None:
-            facts.append(markup.Fact(name, count_text(row[column])))
-    if row["dead_letters"]:
-        facts.append(markup.Fact("Dead letters", count_text(row["dead_letters"]), tone="warn"))
-    started: Any = row["started_at"].astimezone(view.zone)
-    st.html(markup.section(row["name"][:80], f"{row['source']} · started {started:%b %-d %H:%M}"))
-    st.html(markup.facts(facts))
-    if row["failure"]:
-        st.html(markup.notice("It failed.", row["failure"], tone="bad"))

@@ -59,7 +59,7 @@ def alert_line(episode: Episode, now_ns: int, zone: tzinfo) -> str:
     where = f"{episode.service} · {episode.operation}" if episode.operation else episode.service
     began = f"since {clock_text(episode.starts_at_ns, zone, now_ns=now_ns)} ({ago_text(now_ns - episode.starts_at_ns)})"
     ended = f", ended {clock_text(episode.ends_at_ns, zone, now_ns=now_ns)}" if episode.ends_at_ns else ""
-    numbers = evidence_text(episode)
+    numbers = measured_text(episode.observed, episode.baseline, episode.unit)
     replay = f" · replay {episode.replay_id}" if episode.replay_id else ""
     return (
         f'<div class="alert" data-alert="{plain(episode.episode_id)}"><div>'
@@ -70,14 +70,19 @@ def alert_line(episode: Episode, now_ns: int, zone: tzinfo) -> str:
     )
 
 
-def evidence_text(episode: Episode) -> str:
+def alert_row(view: View, episode: Episode) -> str:
+    """The line of an alert as a link to it."""
+    address = markup.address("alerts", view.span.as_params() | {"alert": episode.episode_id})
+    line = alert_line(episode, view.now_ns, view.zone)
+    return f'<a class="alert-row" href="{address}" target="_self">{line}</a>'
+
+
+def measured_text(observed: float | None, baseline: float | None, unit: str) -> str:
     """Observed against baseline, in the unit's own words."""
-    if episode.observed is None:
+    if observed is None:
         return ""
-    observed = _in_unit(episode.observed, episode.unit)
-    return (
-        f"{observed}, usually {_in_unit(episode.baseline, episode.unit)}" if episode.baseline is not None else observed
-    )
+    text = _in_unit(observed, unit)
+    return f"{text}, usually {_in_unit(baseline, unit)}" if baseline is not None else text
 
 
 def _in_unit(value: float, unit: str) -> str:

@@ -4,7 +4,8 @@ import streamlit as st
 
 from dashboard import markup
 from dashboard import view as controls
-from dashboard.figures.sparkline import bars_image
+from dashboard.components import mounts
+from dashboard.figures.pick_list import Cell, Column, bars_of, pick_drawing
 from dashboard.formats import ago_text, clock_text, count_text, counted, duration_text, moment_text
 from dashboard.pages.elements import no_data, open_link
 from dashboard.queries import errors as queries
@@ -13,6 +14,17 @@ from dashboard.view import View, set_params
 
 _POINTS = 40
 _STATES = {"new": "New", "regressed": "Back again", "ongoing": "Ongoing"}
+_TONES = {"new": "bad", "regressed": "warn", "ongoing": "muted"}
+_COLUMNS = (
+    Column("State", "84px"),
+    Column("Error", "minmax(160px, 2fr)", main=True),
+    Column("Operation", "minmax(100px, 1.4fr)"),
+    Column("Over time", "minmax(90px, 150px)"),
+    Column("Began here", "76px", numeric=True),
+    Column("Errors", "64px", numeric=True),
+    Column("First seen", "96px"),
+    Column("Last seen", "84px"),
+)
 _SHOWN = {"": "Where errors begin", "all": "All failing operations"}
 
 
@@ -41,7 +53,7 @@ def show(view: View) -> None:
         for group in groups
         if (not service or group.service == service)
         and (not state or group.state == state)
-        and (shown == "all" or group.origins or service)
+        and (shown == "all" or group.origins or service or not total)
     ]
     _table(view, chosen_groups)
     wanted = view.param("group")
@@ -54,33 +66,26 @@ def _table(view: View, groups: list[queries.ErrorGroup]) -> None:
     if not groups:
         st.html(markup.notice("No group matches.", "Choose another service or state."))
         return
-    table = {
-        "State": [_STATES[group.state] for group in groups],
-        "Service": [group.service for group in groups],
-        "Error": [group.error_type for group in groups],
-        "Operation": [group.operation for group in groups],
-        "Message": [group.message for group in groups],
-        "Began here": [group.origins for group in groups],
-        "Errors": [group.errors for group in groups],
-        "Over time": [bars_image(group.counts, view.palette.bad) for group in groups],
-        "First seen": [clock_text(group.first_seen_ns, view.zone, now_ns=view.now_ns) for group in groups],
-        "Last seen": [ago_text(view.now_ns - group.last_seen_ns) for group in groups],
-    }
-    picked = st.dataframe(
-        table,
-        hide_index=True,
-        column_config={"Over time": st.column_config.ImageColumn("Over time", width=140)},
-        on_select="rerun",
-        selection_mode="single-row",
-        key="groups",
-        row_height=36,
-        height="content" if len(groups) <= 12 else 480,
+    drawing = pick_drawing(
+        _COLUMNS, [(group.group_id, _cells(view, group)) for group in groups], view.palette, view.param("group")
     )
-    if picked.selection.rows:
-        chosen = groups[picked.selection.rows[0]].group_id
-        if chosen != view.param("group"):
-            set_params(group=chosen)
-            st.rerun()
+    chosen = mounts.pick_list(drawing, key="groups")
+    if chosen:
+        set_params(group="" if chosen == view.param("group") else chosen)
+        st.rerun()
+
+
+def _cells(view: View, group: queries.ErrorGroup) -> tuple[Cell, ...]:
+    return (
+        Cell(_STATES[group.state], tone=_TONES[group.state]),
+        Cell(f"{group.error_type} in {group.service}", group.message),
+        Cell(group.operation, tone="muted"),
+        Cell("", bars=bars_of(group.counts), sort=group.errors),
+        Cell(count_text(group.origins), sort=group.origins),
+        Cell(count_text(group.errors), sort=group.errors),
+        Cell(clock_text(group.first_seen_ns, view.zone, now_ns=view.now_ns), tone="muted", sort=group.first_seen_ns),
+        Cell(ago_text(view.now_ns - group.last_seen_ns), tone="muted", sort=group.last_seen_ns),
+    )
 
 
 def _details(view: View, group: queries.ErrorGroup) -> None:

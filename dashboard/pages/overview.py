@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import markup
 from dashboard.components import mounts
-from dashboard.figures.palette import GLYPHS, Grade, grade_of_error_rate, grade_of_health
+from dashboard.figures.palette import GLYPHS, Grade, grade_of_error_rate, grade_of_health, worst_grade
 from dashboard.figures.service_flow import compared_edges
 from dashboard.figures.sparkline import relative
 from dashboard.formats import change_text, counted, duration_text, percent_text, rate_text
@@ -19,9 +19,11 @@ from dashboard.queries import service_flow as flow_queries
 from dashboard.queries import statistics
 from dashboard.queries.query import Row, nanoseconds
 from dashboard.time_range import DAY_NS, TimeRange
-from dashboard.view import View
+from dashboard.view import View, toggle
 
 _POINTS = 48
+#: So many services leave the alerts and changes below them in sight.
+_SHOWN = 12
 _GRADES: tuple[Grade, ...] = ("bad", "warn", "unknown", "good")
 #: Below this many calls a change since yesterday is chance.
 _MIN_SPANS = 30
@@ -48,10 +50,9 @@ class _Service:
     @property
     def grade(self) -> Grade:
         """The worst that its health, its errors and its alerts say."""
-        says = [grade_of_health(self.score), grade_of_error_rate(self.error_ratio)]
+        says: list[Grade] = [grade_of_health(self.score), grade_of_error_rate(self.error_ratio)]
         says += ["bad" if alert.severity == "critical" else "warn" for alert in self.alerts]
-        known = [grade for grade in says if grade != "unknown"]
-        return min(known, key=_GRADES.index, default="unknown")
+        return worst_grade(says)
 
 
 def show(view: View) -> None:
@@ -78,7 +79,11 @@ def show(view: View) -> None:
     heading.html(markup.title("Overview", note))
     firing = alert_queries.episodes_of(view.rows(alert_queries.firing()))
     _facts(view, services, firing)
-    chosen = mounts.service_cards(_cards(view, services), key="services")
+    ordered = sorted(services.items(), key=_worst_first)
+    everything = view.param("all") == "1"
+    chosen = mounts.service_cards(_cards(view, ordered if everything else ordered[:_SHOWN]), key="services")
+    if len(ordered) > _SHOWN:
+        toggle(f"All {len(ordered)} services; else the {_SHOWN} that need a look most", "all")
     if chosen:
         page, params = view.link("flow", service=chosen)
         st.switch_page(page, query_params=params)
@@ -134,7 +139,7 @@ def _facts(view: View, services: dict[str, _Service], firing: list[alert_queries
     )
 
 
-def _cards(view: View, services: dict[str, _Service]) -> dict[str, Any]:
+def _cards(view: View, services: list[tuple[str, _Service]]) -> dict[str, Any]:
     step = max(view.span.step_ns(_POINTS), 60 * 10**9)
     series: dict[str, dict[int, Row]] = {}
     for row in view.rows(statistics.service_series(view.span, _POINTS)):
@@ -144,7 +149,6 @@ def _cards(view: View, services: dict[str, _Service]) -> dict[str, Any]:
     moments = list(range(moments[0], moments[-1] + 1, step)) if moments else []
     # A step that is not over yet would look like a drop.
     moments = [at for at in moments if at + step <= view.now_ns] or moments
-    ordered = sorted(services.items(), key=_worst_first)
     palette = view.palette
     return {
         "palette": {
@@ -153,7 +157,7 @@ def _cards(view: View, services: dict[str, _Service]) -> dict[str, Any]:
         },
         "services": [
             _card(name, service, view.span, [series.get(name, {}).get(at) for at in moments])
-            for name, service in ordered
+            for name, service in services
         ],
     }
 

@@ -4,16 +4,28 @@ import streamlit as st
 
 from dashboard import markup
 from dashboard import view as controls
+from dashboard.components import mounts
 from dashboard.figures.latency import heat_map, histogram_chart, quantiles_chart, traffic_chart
-from dashboard.formats import change_text, count_text, percent_text, rate_text
+from dashboard.figures.palette import grade_of_error_rate
+from dashboard.figures.pick_list import Cell, Column, pick_drawing
+from dashboard.formats import change_text, count_text, duration_text, percent_text, rate_text
 from dashboard.pages.elements import chart, no_data, open_link
 from dashboard.queries import bottlenecks as bottleneck_queries
 from dashboard.queries import statistics, traces
+from dashboard.queries.query import Row
 from dashboard.time_range import DAY_NS, TimeRange
 from dashboard.view import View, by_name, set_params
 
 _COMPARISONS = {"": "vs. range before", "yesterday": "vs. yesterday", "week": "vs. last week"}
 _POINTS = 90
+#: A p95 that moved by this factor is worth a colour.
+_SLOWER_BY = 1.3
+_COLUMNS = (
+    Column("Operation", "minmax(160px, 3fr)", main=True),
+    Column("Kind", "76px"),
+    *(Column(name, "minmax(64px, 96px)", numeric=True) for name in ("Rate", "Errors", "p50", "p95", "p99")),
+    Column("p95 moved", "86px", numeric=True),
+)
 _KINDS = ("", "internal", "server", "client", "producer", "consumer")
 
 
@@ -72,7 +84,7 @@ def _charts(
         st.html(markup.section("Traffic", "calls a second, failed ones apart"))
         chart(traffic_chart(points, view.span, view.zone, palette), "traffic", f"Calls of {service} over time")
     with right:
-        st.html(markup.section("Every call", "darker: more calls"))
+        st.html(markup.section("Every call", "the stronger the colour, the more calls"))
         cells = view.rows(statistics.heat(view.span, service, operation, _POINTS))
         chart(heat_map(cells, view.span, view.zone, palette), "heat", f"Heat map of the durations of {service}")
         st.html(markup.section("Distribution", against))
@@ -95,32 +107,35 @@ def _operations(view: View, service: str, before: TimeRange) -> None:
         (row["operation"], row["kind"]): row["p95_ns"]
         for row in view.rows(statistics.operations_table(before, service))
     }
-    seconds = view.span.seconds
-    table = {
-        "Operation": [row["operation"] for row in rows],
-        "Kind": [_KINDS[row["kind"]] if 0 <= row["kind"] < len(_KINDS) else "" for row in rows],
-        "Rate": [rate_text(row["spans"] / seconds) for row in rows],
-        "Errors": [percent_text(row["errors"] / row["spans"]) if row["spans"] else "" for row in rows],
-        "p50 ms": [_ms(row["p50_ns"]) for row in rows],
-        "p95 ms": [_ms(row["p95_ns"]) for row in rows],
-        "p99 ms": [_ms(row["p99_ns"]) for row in rows],
-        "p95 moved": [change_text(row["p95_ns"], past.get((row["operation"], row["kind"]))) for row in rows],
-    }
-    columns = {name: st.column_config.NumberColumn(name, format="%.2f") for name in ("p50 ms", "p95 ms", "p99 ms")}
-    picked = st.dataframe(
-        table,
-        hide_index=True,
-        column_config=columns,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"operations-{service}",
-        height="content" if len(rows) <= 9 else 360,
+    chosen = view.param("operation")
+    drawing = pick_drawing(
+        _COLUMNS,
+        [(row["operation"], _cells(row, past.get((row["operation"], row["kind"])), view.span.seconds)) for row in rows],
+        view.palette,
+        chosen,
     )
-    if picked.selection.rows:
-        chosen = rows[picked.selection.rows[0]]["operation"]
-        if chosen != view.param("operation"):
-            set_params(service=service, operation=chosen)
-            st.rerun()
+    picked = mounts.pick_list(drawing, key=f"operations-{service}")
+    if picked:
+        set_params(service=service, operation="" if picked == chosen else picked)
+        st.rerun()
+
+
+def _cells(row: Row, p95_before_ns: float | None, seconds: float) -> tuple[Cell, ...]:
+    ratio = row["errors"] / row["spans"] if row["spans"] else None
+    grade = grade_of_error_rate(ratio)
+    moved = row["p95_ns"] / p95_before_ns if row["p95_ns"] and p95_before_ns else 1.0
+    return (
+        Cell(row["operation"]),
+        Cell(_KINDS[row["kind"]] if 0 <= row["kind"] < len(_KINDS) else "", tone="muted"),
+        Cell(rate_text(row["spans"] / seconds), sort=row["spans"]),
+        Cell(percent_text(ratio), tone=grade if grade in ("warn", "bad") else "", sort=ratio or 0.0),
+        *(Cell(duration_text(row[name]), sort=row[name] or 0.0) for name in ("p50_ns", "p95_ns", "p99_ns")),
+        Cell(
+            change_text(row["p95_ns"], p95_before_ns),
+            tone="bad" if moved >= _SLOWER_BY else "good" if moved <= 1 / _SLOWER_BY else "muted",
+            sort=moved,
+        ),
+    )
 
 
 def _bottlenecks(view: View, before: TimeRange, against: str) -> None:
@@ -159,7 +174,3 @@ def _moved(each: bottleneck_queries.Bottleneck) -> markup.Text:
         return "±0"
     text = f"{'+' if moved > 0 else '−'}{abs(moved):.1f} points"  # noqa: RUF001
     return markup.toned(text, "bad" if moved >= 5 else "good" if moved <= -5 else "")
-
-
-def _ms(duration_ns: float | None) -> float | None:
-    return None if duration_ns is None else duration_ns / 1e6

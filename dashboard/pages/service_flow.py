@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboard import markup
 from dashboard.components import mounts
-from dashboard.figures.palette import GLYPHS, grade_of_error_rate, grade_of_health
+from dashboard.figures.palette import GLYPHS, grade_of_error_rate
 from dashboard.figures.service_flow import ServiceEdge, ServiceNode, compared_edges, flow_drawing
 from dashboard.formats import MISSING, change_text, count_text, counted, duration_text, percent_text, rate_text
 from dashboard.pages.elements import no_data, open_link
@@ -109,9 +109,8 @@ def _details(view: View, chosen: str, nodes: list[ServiceNode], edges: list[Serv
     if node is None:
         st.html(markup.notice(f"{chosen} was not seen in this range.", "Choose a longer range, or another service."))
         return
-    grade = grade_of_health(node.health) if node.health is not None else grade_of_error_rate(node.error_ratio)
-    health = MISSING if node.health is None else f"{GLYPHS[grade]} {node.health:.0f}"
-    tone: markup.Tone = grade if grade != "unknown" else ""
+    tone: markup.Tone = node.grade if node.grade != "unknown" else ""
+    health = MISSING if node.health is None else f"{GLYPHS[node.grade]} {node.health:.0f}"
     st.html(
         markup.facts(
             [

@@ -85,11 +85,6 @@ def one_episode(fingerprint: str, starts_at_ns: int, replay_id: str) -> Query:
     )
 
 
-def replays() -> Query:
-    """Replays, newest first."""
-    return query("SELECT * FROM replays ORDER BY started_at DESC LIMIT 50")
-
-
 def episode_key(text: str) -> tuple[str, int, str] | None:
     """An ``Episode.episode_id`` taken apart, or None."""
     fingerprint, _, rest = text.partition("-")

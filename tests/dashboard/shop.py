@@ -389,7 +389,7 @@ class Shop:
                 {
                     "start_time": moment(minute * 60 * SECOND),
                     "errors": errors,
-                    "origins": errors if service == "payment" and "bank" in operation else 0,
+                    "origins": errors if service.startswith("payment") and "bank" in operation else 0,
                     "group_id": group_id,
                 }
                 for minute, errors in minutes.items()

@@ -58,9 +58,7 @@ def main(url: str, trace_id: str) -> None:
                 if name == "traces":
                     page.locator(".trace").first.wait_for()
                 if name in ("errors", "alerts"):
-                    table = page.locator('[data-testid="stDataFrame"]').first
-                    table.locator("canvas").first.wait_for()
-                    table.click(position={"x": 18, "y": 54})
+                    page.locator(".pick").first.click()
                     person.wait_for_url("group=" if name == "errors" else "alert=")
                     person.settle()
                 save(page, FOLDER / f"{name}-{width}.png", width, low, high)

@@ -8,12 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 from playwright.sync_api import Browser, expect
 
+from replay.backtest import Episode, difference
+from replay.backtest_results import Result, keep
+from replay.stretch import Stretch
 from tests.dashboard.conftest import MINUTE, PATIENCE_MS, Dashboard, Seeded, Viewer, running_dashboard
 from tests.dashboard.shop import SECOND, MadeSpan, Shop
+from tests.replay.deployment import in_a_loop_of_its_own
 from tests.services import PostgresServer
+from tracecore.alert import Alert, Evidence, fingerprint
 
 PAGES = {
     "": "Overview",
@@ -202,14 +208,95 @@ def test_performance_of_one_operation(viewer: Viewer, dashboard: Dashboard) -> N
     assert "payment · charge" in viewer.text()
     bottleneck = page.locator("table.plain tr", has_text="POST api.bank.example").inner_text()
     assert "points" in bottleneck
+    page.locator(".pick", has_text="POST api.bank.example").focus()
+    page.keyboard.press("Enter")
+    viewer.wait_for_url("operation=POST api.bank.example")
+
+
+def test_a_table_is_sorted_by_its_headings(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("performance", service="checkout"))
+    rows = page.locator(".pick .main")
+    rows.first.wait_for()
+    by_p95 = rows.all_inner_texts()
+    page.locator(".head", has_text="Operation").click()
+    assert rows.all_inner_texts() == sorted(by_p95, reverse=False) != by_p95
+    page.locator(".head", has_text="Operation").click()
+    assert rows.all_inner_texts() == sorted(by_p95, reverse=True)
+
+
+def test_a_custom_range_is_chosen_and_stands_in_the_address(viewer: Viewer, dashboard: Dashboard) -> None:
+    page = viewer.open(dashboard.address("errors", range="6h", service="payment"))
+    page.get_by_role("button", name="Custom").click()
+    page.get_by_role("button", name="Show this range").click()
+    viewer.wait_for_url("from=20")
+    address = page.url
+    assert "range=" not in address
+    assert "service=payment" in address
+    again = viewer.open(address)
+    assert " to " in again.get_by_test_id("stPopover").first.inner_text()
+    page.get_by_role("radio", name="15m").click()
+    viewer.wait_for_url("range=15m")
+    assert "from=" not in page.url
+
+
+def test_a_span_leads_to_the_distribution_of_its_operation(
+    viewer: Viewer, dashboard: Dashboard, seeded: Seeded
+) -> None:
+    trace_id, spans = failed_trace(seeded)
+    page = viewer.open(dashboard.address("traces", trace=trace_id, span=spans[0].span_id.hex()))
+    page.get_by_role("link", name="How long it usually takes").click()
+    viewer.wait_for_url(f"/performance?range=1h&service={spans[0].service}&operation=")
+    viewer.see("Distribution")
+
+
+def test_a_replay_and_a_back_test_are_shown_with_what_came_of_them(
+    viewer: Viewer, dashboard: Dashboard, seeded: Seeded
+) -> None:
+    with psycopg.connect(seeded.url) as connection:
+        connection.execute(
+            "INSERT INTO replays (replay_id, name, source, request, state, records, spans, traces_new,"
+            " traces_amended, traces_unchanged, alerts)"
+            " VALUES ('r1', 'friday', 'topic:spans', '{}', 'done', 918, 60000, 12, 3, 80221, 2)"
+        )
+    in_a_loop_of_its_own(
+        keep(
+            seeded.url,
+            Result(
+                "b1",
+                "<i>strict.yml",
+                "otlp:day.otlp.zst",
+                Stretch(seeded.fault_from, seeded.until),
+                difference([tried("LatencyShift", 0), tried("SlowSpans", 60)], [tried("LatencyShift", 5)]),
+                "2 of 2 faults recalled",
+                "1 of 2 faults recalled",
+            ),
+        )
+    )
+    page = viewer.open(dashboard.address("alerts", show="replays"))
+    text = viewer.text()
+    assert "Replay friday" in text
+    assert re.search(r"New traces\s+12", text)
+    assert "Back-test of <i>strict.yml" in text
+    assert re.search(r"Only under these\s+1", text)
+    assert "2 of 2 faults recalled" in text
+    row = page.locator("tr", has_text="SlowSpans").inner_text()
+    assert "only these rules" in row
+    assert "410 ms, usually 52 ms" in row
+    assert "both" in page.locator("tr", has_text="LatencyShift").inner_text()
+
+
+def tried(name: str, starts_s: int) -> Episode:
+    labels = {"alertname": name, "service": "payment", "operation": "charge", "severity": "critical"}
+    starts_ns = time.time_ns() // SECOND * SECOND - 3600 * SECOND + starts_s * SECOND
+    evidence = Evidence(410e6, 52e6, "ns", 57, ())
+    alert = Alert(fingerprint(labels), "firing", labels, {}, starts_ns, starts_ns, None, starts_ns, evidence)
+    return Episode(alert, starts_ns + 120 * SECOND)
 
 
 def test_an_error_group_leads_to_its_traces(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("errors"))
     assert "1 new kind" in viewer.text()
-    table = page.locator('[data-testid="stDataFrame"]').first
-    table.locator("canvas").first.wait_for()
-    table.click(position={"x": 18, "y": 54})
+    page.locator(".pick", has_text="BankTimeout in payment").click()
     viewer.wait_for_url("group=")
     viewer.see("Services impacted")
     assert re.search(r"Services impacted\s+checkout, storefront", viewer.text())
@@ -219,9 +306,7 @@ def test_an_error_group_leads_to_its_traces(viewer: Viewer, dashboard: Dashboard
 
 def test_an_alert_of_the_history_shows_its_evidence(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("alerts", show="history"))
-    table = page.locator('[data-testid="stDataFrame"]').first
-    table.locator("canvas").first.wait_for()
-    table.click(position={"x": 18, "y": 54})
+    page.locator(".pick", has_text="payment · charge").click()
     viewer.wait_for_url("alert=")
     viewer.see("Evidence")
     assert "usually 52 ms" in viewer.text()
