@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.chaos import report, schedule
 from tests.chaos.leaks import Bounds
-from tests.chaos.run import RunPlan, run
+from tests.chaos.outcome import RunPlan
+from tests.chaos.run import run
 
 SPANS_PER_S = 2000.0
 INCIDENT_EVERY_S = 20.0

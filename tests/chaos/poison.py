@@ -10,6 +10,8 @@ from tracecore.topics import Topics
 #: What finds a poison record among the dead letters: all of them keep these bytes.
 MARK: Final = b"poison-%08d-"
 POISON_SERVICE: Final = "poison"
+#: First bytes of the ids of traces that hold poison.
+TRACE_ID_BEGINS: Final = b"\0\0\0\0\0\0\x0b\xad"
 KINDS: Final = ("spans", "otlp_spans", "bad_id", "nul", "traces")
 
 
@@ -34,7 +36,7 @@ def poison(number: int, topics: Topics, now_ns: int) -> Poison:
     name = resource.resource.attributes.add()
     name.key, name.value.string_value = "service.name", POISON_SERVICE
     span = resource.scope_spans.add().spans.add()
-    span.trace_id = (0xBAD << 64 | number).to_bytes(16, "big")
+    span.trace_id = TRACE_ID_BEGINS + number.to_bytes(8, "big")
     # An id of eight bytes is one; of five it is none.
     span.span_id = b"short" if kind == "bad_id" else (number + 1).to_bytes(8, "big")
     span.name = mark.decode()

@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.chaos.books import Missing
 from tests.chaos.leaks import cores, lag_quarters, last_life, leak_problems, memory_slope
-from tests.chaos.run import Outcome
+from tests.chaos.outcome import Outcome
 from tests.chaos.schedule import faults_near
 from tests.chaos.traffic import told_by
 

@@ -1,12 +1,8 @@
 """A run: start the deployment, let the load and the faults at it, wait until it has settled, count."""
 
 import asyncio
-import contextlib
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,62 +11,18 @@ import psycopg
 
 from quickstart.process import ManagedProcess
 from quickstart.program import ROOT
-from tests.chaos import counting
-from tests.chaos.books import AlertBalance, AlertEvent, Balance, Books, alert_balance, balance, read_books
-from tests.chaos.deployment import Death, Deployment
+from stream.alerting.rules import DEFAULT_RULES
+from tests.chaos import counting, settling
+from tests.chaos.books import AlertEvent, Books, alert_balance, balance, read_books
+from tests.chaos.deployment import Deployment
 from tests.chaos.faulting import Faulting
-from tests.chaos.leaks import Bounds
 from tests.chaos.load import Plan
-from tests.chaos.poison import POISON_SERVICE
+from tests.chaos.outcome import Outcome, RunPlan
+from tests.chaos.poison import TRACE_ID_BEGINS
 from tests.chaos.sampling import Samples
-from tests.chaos.schedule import Fault, Incident
+from tests.chaos.settling import Told
 
-#: How long after the last span everything may take to be stored.
-SETTLES_WITHIN_S: Final = 120.0
-#: Nothing new for so long, and what is not there will not come.
-SETTLED_AFTER_S: Final = 25.0
 _LOAD_ENDS_WITHIN_S: Final = 120.0
-
-Told = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """All that decides a run."""
-
-    seed: int
-    duration_s: float
-    spans_per_s: float
-    faults: Sequence[Fault]
-    incidents: Sequence[Incident]
-    poison_per_s: float = 1.0
-    streams: int = 2
-    sinks: int = 1
-    #: An alert is over after so long without evidence.
-    resolve_after_s: float = 60.0
-    sample_every_s: float = 15.0
-    #: What may grow; None for runs too short to tell.
-    bounds: Bounds | None = None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What was counted."""
-
-    plan: RunPlan
-    books: Books
-    balance: Balance
-    alerts: AlertBalance
-    dead_letters: Counter[int]
-    other_letters: int
-    totals: dict[str, int]
-    window_differences: list[tuple[str, int, int, int]]
-    deaths: list[Death]
-    faults_done: int
-    fault_failures: list[str]
-    samples: Samples
-    held: dict[str, tuple[int, int]]
-    settled_after_s: float
 
 
 async def run(plan: RunPlan, run_dir: Path, told: Told) -> Outcome:
@@ -112,12 +64,12 @@ async def _run(plan: RunPlan, deployment: Deployment, run_dir: Path, told: Told)
     faulting = Faulting(deployment, told)
     try:
         await faulting.run(plan.faults, began_s)
-        await _until_load_ended(load, began_s + plan.duration_s + _LOAD_ENDS_WITHIN_S)
+        await settling.until_load_ended(load, began_s + plan.duration_s + _LOAD_ENDS_WITHIN_S)
         told(f"the load has ended after {time.monotonic() - began_s:.0f} s")
         ended_s = time.monotonic()
         books = _read(books_path)
-        await _settled(url, books, told)
-        await _resolved(url, plan.resolve_after_s + 60.0, told)
+        await settling.settled(url, books, told)
+        await settling.resolved(url, plan.resolve_after_s + 60.0, told)
         settled_after_s = time.monotonic() - ended_s
         for task in background:
             if task.done():
@@ -126,11 +78,11 @@ async def _run(plan: RunPlan, deployment: Deployment, run_dir: Path, told: Told)
         letters, others = await counting.dead_letters(deployment.broker.bootstrap_servers)
         topic = await counting.alert_events(deployment.broker.bootstrap_servers)
         rows = await asyncio.to_thread(counting.stored_alerts, url)
-        await _received(received, topic)
+        await settling.told_to_client(received, topic)
         return Outcome(
             plan=plan,
             books=books,
-            balance=await asyncio.to_thread(lambda: balance(books, counting.stored_traces(url), [_POISON_ID])),
+            balance=await asyncio.to_thread(lambda: balance(books, counting.stored_traces(url), [TRACE_ID_BEGINS])),
             alerts=alert_balance(books.incidents, topic, rows, received),
             dead_letters=letters,
             other_letters=others,
@@ -148,10 +100,6 @@ async def _run(plan: RunPlan, deployment: Deployment, run_dir: Path, told: Told)
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-
-
-#: Of the traces that hold poison (``poison``).
-_POISON_ID: Final = b"\0\0\0\0\0\0\x0b\xad"
 
 
 def _load(plan: RunPlan, deployment: Deployment, run_dir: Path) -> tuple[ManagedProcess, Path]:
@@ -184,60 +132,6 @@ async def _sample(
         await asyncio.sleep(every_s)
 
 
-async def _until_load_ended(load: ManagedProcess, deadline_s: float) -> None:
-    while load.is_running and time.monotonic() < deadline_s:  # noqa: ASYNC110  a process
-        await asyncio.sleep(0.2)
-    if load.is_running:
-        await asyncio.to_thread(load.stop, grace_s=5)
-    elif load.returncode:
-        load.raise_if_ended()
-
-
-async def _settled(url: str, books: Books, told: Told) -> None:
-    """Until the history has as many rows as were acknowledged, and statistics of each; or nothing new comes."""
-    began_s = changed_s = time.monotonic()
-    last: tuple[int, ...] = ()
-    wanted = books.acknowledged_traces
-    while time.monotonic() - began_s < SETTLES_WITHIN_S and time.monotonic() - changed_s < SETTLED_AFTER_S:
-        found = await asyncio.to_thread(_progress, url)
-        if found != last:
-            last, changed_s = found, time.monotonic()
-        traces, rows, counted = found
-        if traces >= wanted and rows == counted:
-            break
-        await asyncio.sleep(2.0)
-    told(f"{last[0]} traces, {last[1]} spans, {last[2]} of them in windows")
-
-
-def _progress(url: str) -> tuple[int, int, int]:
-    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
-        row = connection.execute(
-            "SELECT count(*), coalesce(sum(span_count), 0), (SELECT coalesce(sum(spans), 0) FROM operation_minutes"
-            f" WHERE service <> '{POISON_SERVICE}') FROM traces"
-        ).fetchone()
-        assert row is not None
-        return int(row[0]), int(row[1]), int(row[2])
-    return 0, 0, 0
-
-
-async def _resolved(url: str, within_s: float, told: Told) -> None:
-    """Until no alert fires."""
-    deadline = time.monotonic() + within_s
-    quiet = 0
-    while time.monotonic() < deadline and quiet < 3:
-        stored = await asyncio.to_thread(counting.stored_alerts, url)
-        quiet = 0 if "firing" in stored.values() else quiet + 1
-        await asyncio.sleep(1.0)
-    told(f"{len(stored)} alerts, {sum(status == 'firing' for status in stored.values())} of them still firing")
-
-
-async def _received(received: Sequence[AlertEvent], topic: Sequence[AlertEvent]) -> None:
-    """Give the live feed a moment to tell what stands on the topic."""
-    deadline = time.monotonic() + 15.0
-    while len(received) < len(topic) and time.monotonic() < deadline:  # noqa: ASYNC110  another task fills it
-        await asyncio.sleep(0.2)
-
-
 async def _held(deployment: Deployment, url: str, run_dir: Path) -> dict[str, int]:
     """What could leak and is nobody's memory."""
     topics = await counting.topics(deployment.broker.bootstrap_servers)
@@ -255,8 +149,6 @@ def _read(books_path: Path) -> Books:
 
 
 def _rules(resolve_after_s: float) -> str:
-    from stream.alerting.rules import DEFAULT_RULES
-
     lines = ["rules:"]
     for rule in DEFAULT_RULES:
         lines += [f"  - name: {rule.name}", f"    kinds: [{', '.join(rule.kinds)}]", f"    severity: {rule.severity}"]
