@@ -68,7 +68,9 @@ def several_trace_ids(parameters: Parameters) -> list[bytes]:
 
 def trace_json(trace: StoredTrace) -> list[dict[str, Any]]:
     """A trace as a list of spans. O(n) in spans."""
-    return [_span(span) for span in trace.spans]
+    # Where client and server shared an id, as Zipkin's own instrumentation has it, the core told them apart.
+    shared = {span.span_id: span.tree_parent_id for span in trace.spans if span.tree_parent_id and _is_shared(span)}
+    return [_span(span, shared) for span in trace.spans]
 
 
 def dependency_links(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -82,12 +84,18 @@ def dependency_links(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return links
 
 
-def _span(span: StoredSpan) -> dict[str, Any]:
+def _is_shared(span: StoredSpan) -> bool:
+    parent = span.tree_parent_id
+    return span.kind == SpanKind.SERVER and parent is not None and shared_span_id(parent) == span.span_id
+
+
+def _span(span: StoredSpan, shared: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """``shared``: the id that a server's span was sent with, by the one that the core gave it."""
     detail = span.detail
-    span_id, parent, shared = span.span_id, span.tree_parent_id, False
-    if span.kind == SpanKind.SERVER and parent and shared_span_id(parent) == span_id:
-        # Client and server shared this id, as Zipkin's own instrumentation has it; the core told them apart.
-        span_id, parent, shared = parent, span.parent_span_id, True
+    span_id = shared.get(span.span_id, span.span_id)
+    # The sender's parent of a shared span is its client's parent.
+    parent = span.parent_span_id if span.span_id in shared else span.tree_parent_id
+    parent = shared.get(parent, parent) if parent else None
     found: dict[str, Any] = {"traceId": span.trace_id.hex(), "id": span_id.hex(), "name": span.operation}
     if parent:
         found["parentId"] = parent.hex()
@@ -110,6 +118,6 @@ def _span(span: StoredSpan) -> dict[str, Any]:
         tags.setdefault("error", detail.status_message or span.error_type or "true")
     if tags:
         found["tags"] = tags
-    if shared:
+    if span.span_id in shared:
         found["shared"] = True
     return found

@@ -1,5 +1,7 @@
 """A live_api process for a test."""
 
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+import uvicorn
 from pydantic import SecretStr
 
 from live_api.app import LiveApi as Application
@@ -57,6 +60,20 @@ def over_history(history: str) -> Iterator[Application]:
     live_api.database.open()
     yield live_api
     live_api.database.close()
+
+
+@pytest.fixture(scope="module")
+def history_url(over_history: Application) -> Iterator[str]:
+    """That application on a port, for clients that are no Python."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(over_history.app, port=port, lifespan="off", log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(10)
 
 
 @pytest.fixture

@@ -1,9 +1,15 @@
 """Zipkin's read API against the history."""
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import httpx
 import pytest
 
 from tests.live_api.history import MS, NOON_MS, NOON_NS, Made, made_trace, store
+from tests.services import ROOT
 from tracecore.span import SpanKind
 
 RANGE = {"endTs": NOON_MS + 60_000, "lookback": 120_000}
@@ -43,6 +49,7 @@ async def test_trace_reads_as_zipkin_sent_it(queries: httpx.AsyncClient, prefix:
     assert client["tags"] == {"peer.service": "db", "n": "5"}
     assert (server["id"], server["parentId"], server["shared"]) == (client["id"], root["id"], True)
     assert server["tags"]["error"] == "it broke"
+    assert inner["parentId"] == server["id"]
     assert "kind" not in inner and inner["annotations"] == [
         {"timestamp": (NOON_NS + 3 * MS) // 1000, "value": "happened"}
     ]
@@ -83,3 +90,50 @@ async def test_errors_are_plain_text(queries: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.text) == (400, "serviceName: is required")
     answer = await queries.get("/api/v2/traceMany", params={"traceIds": "1"})
     assert answer.status_code == 400
+
+
+ZIPKIN = "io.zipkin.zipkin2:zipkin:3.5.1"
+
+
+@pytest.fixture(scope="session")
+def zipkin_library() -> Path:
+    """Zipkin's own Java library, one jar from Maven Central, fetched once into the user's cache."""
+    maven = shutil.which("mvn")
+    if maven is None or shutil.which("javac") is None:
+        pytest.skip("needs Maven and a JDK: apt-get install maven openjdk-17-jdk-headless")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tracewatch"
+    jar = folder / f"zipkin-{ZIPKIN.rpartition(':')[2]}.jar"
+    if not jar.exists():
+        goal = [f"-Dartifact={ZIPKIN}", f"-DoutputDirectory={folder}"]
+        command = [maven, "--batch-mode", "--quiet", "dependency:copy", *goal]
+        fetched = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if fetched.returncode != 0:
+            pytest.skip(f"Maven could not fetch {ZIPKIN}: {fetched.stdout[-500:]}")
+    return jar
+
+
+def test_zipkins_own_library_reads_the_trace_and_finds_the_same_dependencies(
+    history_url: str, zipkin_library: Path
+) -> None:
+    command = [
+        "java",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        str(zipkin_library),
+        str(ROOT / "tests/live_api/ZipkinClient.java"),
+    ]
+    arguments = [history_url, f"{7:032x}", str(RANGE["endTs"]), str(RANGE["lookback"])]
+    client = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert client.returncode == 0, client.stderr
+    lines = client.stdout.splitlines()
+    assert [line for line in lines if line.startswith("span")] == [
+        "span 0 web get SERVER null 40000 null {}",
+        "span 1 web call CLIENT null 30000 db {n=5, peer.service=db}",
+        "span 2 app handle SERVER true 20000 null {error=it broke}",
+        "span 3 app inner null null 5000 null {}",
+    ]
+    assert "linked web app 1 1" in lines
+    assert "stored web app 1 1" in lines
+    assert {line.removeprefix("linked ") for line in lines if line.startswith("linked")} == {
+        line.removeprefix("stored ") for line in lines if line.startswith("stored")
+    }
