@@ -57,9 +57,11 @@ def faults(seed: int, duration_s: float, rooms: Sequence[str]) -> tuple[Fault, .
     pick = random.Random(seed)
     rounds = max(1, round((duration_s - QUIET_S) / ROUND_S))
     length_s = (duration_s - QUIET_S) / rounds
+    frozen = [*rooms, "broker", "postgres"]
+    pick.shuffle(frozen)
     drawn: list[Fault] = []
     for number in range(rounds):
-        deck = _deck(pick, rooms, length_s)
+        deck = _deck(pick, rooms, frozen[number % len(frozen)], length_s)
         begins_s = QUIET_S + number * length_s
         gap_s = length_s / len(deck)
         for place, (kind, target, lasts_s, step_s) in enumerate(deck):
@@ -86,7 +88,6 @@ def faults_near(planned: Sequence[Fault], at_s: float, within_s: float = 15.0) -
 
 
 def _deck(pick: random.Random, rooms: Sequence[str], length_s: float) -> list[tuple[FaultKind, str, float, float]]:
-    frozen = pick.choice([*rooms, "broker", "postgres"])
     forwards = pick.choice((CLOCK_STEP_S, -CLOCK_STEP_S))
     step_lasts_s = length_s / 6
     deck: list[tuple[FaultKind, str, float, float]] = [
