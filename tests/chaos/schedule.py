@@ -87,7 +87,9 @@ def faults_near(planned: Sequence[Fault], at_s: float, within_s: float = 15.0) -
     return [f for f in planned if f.at_s - within_s <= at_s <= f.at_s + f.lasts_s + within_s]
 
 
-def _deck(pick: random.Random, rooms: Sequence[str], length_s: float) -> list[tuple[FaultKind, str, float, float]]:
+def _deck(
+    pick: random.Random, rooms: Sequence[str], frozen: str, length_s: float
+) -> list[tuple[FaultKind, str, float, float]]:
     forwards = pick.choice((CLOCK_STEP_S, -CLOCK_STEP_S))
     step_lasts_s = length_s / 6
     deck: list[tuple[FaultKind, str, float, float]] = [
