@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from stream.alerting.alerting import Alerting
+from stream.alerting.episode import Place
 from stream.alerting.rules_file import RuleBook
 from stream.detection.judge import Judge
 from stream.detection.round import Round
@@ -38,7 +39,8 @@ class Watch:
         self._waiting: list[Finding] = []
         self._known: OrderedDict[str, None] = OrderedDict()
         # Where the finding at hand stands in its topic. A replay's findings are put in order here, and have no place.
-        self._offset = self._number = 0
+        self._offset: int | None = None
+        self._number = 0
         self._health = HealthKeeper(replay_id)
         self._criticality: dict[str, str] = {}
         self._reports: list[Health] = []
@@ -58,14 +60,14 @@ class Watch:
         """Take in a finding that was alerted on before, in an earlier life."""
         self._is_known(finding)
 
-    def on_round(self, round_: Round, detected_at_ns: int, offset: int = 0) -> list[Alert]:
+    def on_round(self, round_: Round, detected_at_ns: int, offset: int | None = None) -> list[Alert]:
         """Take a round in; the events that follow. ``offset`` is its place in the topic of findings."""
         self._offset, self._number = offset, 0
         self._criticality |= round_.criticality
         alerts = self._judged(self._merger.add(round_), detected_at_ns)
         return alerts + self.flush(detected_at_ns) if self._merger.is_over else alerts
 
-    def on_finding(self, finding: Finding, detected_at_ns: int, offset: int = 0) -> list[Alert]:
+    def on_finding(self, finding: Finding, detected_at_ns: int, offset: int | None = None) -> list[Alert]:
         """Take a finding in; the events that follow. ``offset`` is its place in the topic of findings."""
         self._offset, self._number = offset, 0
         if self._is_known(finding):
@@ -112,7 +114,7 @@ class Watch:
         return alerts
 
     def _alerted(self, finding: Finding, detected_at_ns: int) -> list[Alert]:
-        place = () if self._is_replay else (self._offset, self._number)
+        place: Place = () if self._is_replay or self._offset is None else (self._offset, self._number)
         self._number += 1
         return self.alerting.on_finding(finding, detected_at_ns, place)
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from stream.alerting.alerting import Alerting
 from stream.alerting.rules import AlertRule
+from stream.alerting.watch import Watch
 from tracecore.finding import Finding
 
 SECOND_NS = 1_000_000_000
@@ -149,3 +150,28 @@ def test_rule_that_is_gone_ends_what_it_began() -> None:
     alerting.on_finding(finding(1), 0)
     alerting.use([])
     assert [alert.status for alert in alerting.on_tick(2 * SECOND_NS, 0)] == ["resolved"]
+
+
+def test_finding_that_is_read_again_after_a_crash_counts_once_and_tells_nothing_twice() -> None:
+    rule = replace(RULE, min_count=3)
+    before = Alerting([rule])
+    for offset in (7, 8):
+        assert before.on_finding(finding(offset), 0, (offset, 0)) == []
+    stored = [episode for episode in before.changed()[0].values() if episode]
+    after = Alerting([rule], stored)
+    assert [after.on_finding(finding(offset), 0, (offset, 0)) for offset in (7, 8)] == [[], []]
+    (alert,) = after.on_finding(finding(9), 0, (9, 0))
+    assert alert.evidence.count == 3
+
+
+def test_finding_told_again_by_another_worker_is_the_same_finding() -> None:
+    watch = Watch(Alerting([replace(RULE, min_count=2)]))
+    assert watch.on_finding(finding(10), 0, 1) == []
+    assert watch.on_finding(finding(10), 0, 2) == []
+    assert len(watch.on_finding(finding(11), 0, 3)) == 1
+
+
+def test_new_worker_knows_findings_that_its_predecessor_alerted_on() -> None:
+    watch = Watch(Alerting([RULE]))
+    watch.learn_finding(finding(10))
+    assert watch.on_finding(finding(10), 0, 1) == []
