@@ -15,6 +15,9 @@ from dashboard.queries.query import nanoseconds
 from dashboard.queries.statistics import Point, coarse_bounds_ns
 from dashboard.time_range import TimeRange
 
+#: Moments (Unix ns) and values; None where there is none.
+Line = Sequence[tuple[int, float | None]]
+
 
 def quantiles_chart(points: Sequence[Point], span: TimeRange, zone: tzinfo, palette: Palette) -> go.Figure:
     """p50, p95 and p99 as lines, told apart by dash as well as by colour; breaks where nothing happened."""
@@ -134,14 +137,11 @@ def histogram_chart(
 
 
 def evidence_chart(
-    points: Sequence[Point], episode: Episode, span: TimeRange, zone: tzinfo, palette: Palette, now_ns: int
+    lines: Mapping[str, Line], episode: Episode, span: TimeRange, zone: tzinfo, palette: Palette, now_ns: int
 ) -> go.Figure:
     """What an alert saw: the observed number over time, its baseline as a line, the time of trouble shaded."""
-    chart = over_time(figure(palette, 270), span, zone)
-    step_s = _step_ns(points, span) / 1e9
-    shown = with_gaps(points)
-    word = {"duration": duration_text, "error_ratio": percent_text, "rate": rate_text}[episode.measure]
-    values = [_measured(point, episode.measure, step_s) for point in shown]
+    chart = over_time(figure(palette, 270, legend=len(lines) > 1), span, zone)
+    word = {"error_ratio": percent_text, "rate": rate_text}.get(episode.measure, duration_text)
     end_ns = min(episode.ends_at_ns or now_ns, span.end_ns)
     chart.add_vrect(
         x0=local_time(episode.starts_at_ns, zone),
@@ -151,31 +151,43 @@ def evidence_chart(
         line={"width": 0},
         layer="below",
     )
-    chart.add_scatter(
-        x=times([point.at_ns for point in shown], zone),
-        y=values,
-        mode="lines",
-        line={"color": palette.accent, "width": 2},
-        text=[word(value) for value in values],
-        hovertemplate="%{text}<extra></extra>",
-    )
-    known = [value for value in values if value is not None]
+    known: list[float] = []
+    for (name, line), (colour, dash) in zip(
+        lines.items(), ((palette.accent, "solid"), (palette.good, "dot")), strict=False
+    ):
+        values = [value for _, value in line]
+        known += [value for value in values if value is not None]
+        chart.add_scatter(
+            x=times([at_ns for at_ns, _ in line], zone),
+            y=values,
+            name=name,
+            mode="lines",
+            line={"color": colour, "width": 2, "dash": dash},
+            text=[word(value) for value in values],
+            hovertemplate=f"{name} %{{text}}<extra></extra>",
+        )
     # Counts of errors are no share of calls: only numbers of the same kind stand on the same axis.
     if episode.baseline is not None and episode.unit != "errors":
         chart.add_hline(
             y=episode.baseline,
             line={"color": palette.muted, "dash": "dash", "width": 1.4},
             annotation={"text": f"baseline {word(episode.baseline)}", "font": {"color": palette.muted, "size": 11}},
-            annotation_position="top left",
+            annotation_position="top right",
         )
         known.append(episode.baseline)
-    if episode.measure == "duration":
+    if episode.measure in ("duration", "own_time"):
         return duration_axis(chart, known, log=False)
     if episode.measure == "error_ratio":
         chart.update_yaxes(tickformat=".0%", range=[0, max([*known, 0.01]) * 1.15])
     else:
         chart.update_yaxes(rangemode="tozero", nticks=5)
     return chart
+
+
+def measured_line(points: Sequence[Point], measure: Measure, span: TimeRange) -> Line:
+    """The number that ``measure`` names, a value a step; breaks where nothing happened."""
+    step_s = _step_ns(points, span) / 1e9
+    return [(point.at_ns, _measured(point, measure, step_s)) for point in with_gaps(points)]
 
 
 def with_gaps(points: Sequence[Point]) -> list[Point]:
@@ -192,7 +204,9 @@ def with_gaps(points: Sequence[Point]) -> list[Point]:
 def _measured(point: Point, measure: Measure, step_s: float) -> float | None:
     if not point.spans:
         return None
-    return {"duration": point.p95_ns, "error_ratio": point.errors / point.spans, "rate": point.spans / step_s}[measure]
+    if measure == "error_ratio":
+        return point.errors / point.spans
+    return point.spans / step_s if measure == "rate" else point.p95_ns
 
 
 def _step_ns(points: Sequence[Point], span: TimeRange) -> int:

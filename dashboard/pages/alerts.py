@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard import markup, rooms
 from dashboard import view as controls
 from dashboard.components import mounts
-from dashboard.figures.latency import evidence_chart
+from dashboard.figures.latency import evidence_chart, measured_line
 from dashboard.figures.palette import GLYPHS
 from dashboard.figures.pick_list import Cell, Column, pick_drawing
 from dashboard.formats import clock_text, duration_text, moment_text
@@ -15,7 +15,8 @@ from dashboard.pages import replays
 from dashboard.pages.elements import alert_line, alert_row, chart, measured_text, open_link
 from dashboard.queries import alerts as queries
 from dashboard.queries import statistics
-from dashboard.time_range import SECOND_NS, iso_of
+from dashboard.queries.query import nanoseconds
+from dashboard.time_range import SECOND_NS, TimeRange, iso_of
 from dashboard.view import View, alert_state, set_params
 
 #: A new alert is on the screen within this: the feed is looked at so often. Nothing is asked of a server meanwhile.
@@ -30,6 +31,8 @@ _COLUMNS = (
     Column("Lasted", "96px", numeric=True),
     Column("Told after", "84px", numeric=True),
 )
+_POINTS = 90
+_MEASURES = {"duration": "p95", "error_ratio": "share of failed calls", "rate": "calls a second"}
 _TABS = {"": "Live", "history": "History", "replays": "Replays and back-tests"}
 
 
@@ -149,22 +152,7 @@ def _one(view: View, episode_id: str) -> None:
         if episode.description:
             st.html(markup.pairs([("What it means", episode.description)]))
         around = queries.surroundings(episode, view.now_ns)
-        points = (
-            statistics.points_of(view.rows(statistics.operation_series(around, episode.service, episode.operation, 90)))
-            if episode.service
-            else []
-        )
-        if points:
-            measure = {"duration": "p95", "error_ratio": "share of failed calls", "rate": "calls a second"}[
-                episode.measure
-            ]
-            st.html(
-                markup.section(
-                    "Evidence", f"{measure} of {episode.operation or episode.service}; shaded while it fired"
-                )
-            )
-            figure = evidence_chart(points, episode, around, view.zone, view.palette, view.now_ns)
-            chart(figure, "evidence", f"{measure} of {episode.service} around the alert")
+        _evidence(view, episode, around)
         with st.container(horizontal=True):
             for number, trace_id in enumerate(reversed(episode.sample_trace_ids[-4:]), 1):
                 open_link(view, "traces", f"Sample trace {number}", icon=":material/timeline:", trace=trace_id)
@@ -187,6 +175,30 @@ def _one(view: View, episode_id: str) -> None:
             )
         if episode.firing and not episode.replay_id:
             _silence(view, episode)
+
+
+def _evidence(view: View, episode: queries.Episode, around: TimeRange) -> None:
+    """The number that the alert judged, over the time around it."""
+    if not episode.service:
+        return
+    if episode.measure == "own_time":
+        rows = view.rows(statistics.own_time_series(around, episode.service, _POINTS))
+        lines = {
+            "own time": [(nanoseconds(row["at"]), row["own_ns"]) for row in rows],
+            "network to it": [(nanoseconds(row["at"]), row["gap_ns"]) for row in rows],
+        }
+        what = f"mean own time of {episode.service}, and of the network to it"
+    else:
+        series = statistics.operation_series(around, episode.service, episode.operation, _POINTS)
+        points = statistics.points_of(view.rows(series))
+        name = _MEASURES[episode.measure]
+        lines = {name: measured_line(points, episode.measure, around)} if points else {}
+        what = f"{name} of {episode.operation or episode.service}"
+    if not any(value is not None for line in lines.values() for _, value in line):
+        return
+    st.html(markup.section("Evidence", f"{what}; shaded while it fired"))
+    figure = evidence_chart(lines, episode, around, view.zone, view.palette, view.now_ns)
+    chart(figure, "evidence", f"{what}, around the alert")
 
 
 def _kept(params: dict[str, str]) -> dict[str, str]:

@@ -34,7 +34,11 @@ def show(view: View) -> None:
     groups = queries.error_groups(rows, counts, view.span, _POINTS)
     total = sum(group.origins for group in groups)
     fresh = sum(group.state == "new" and group.origins > 0 for group in groups)
-    note = f"{counted(total, 'error')}, {counted(fresh, 'new kind')}" if groups else ""
+    note = (
+        f"{counted(total or sum(group.errors for group in groups), 'error')}, {counted(fresh, 'new kind')}"
+        if groups
+        else ""
+    )
     st.html(markup.title("Errors", note))
     if not groups:
         if view.rows(query("SELECT 1 AS one FROM traces LIMIT 1")):

@@ -9,7 +9,7 @@ from dashboard.queries.query import Query, Row, moment, nanoseconds, query
 from dashboard.time_range import HOUR_NS, MINUTE_NS, TimeRange
 from tracecore.alert import Alert
 
-Measure = Literal["duration", "error_ratio", "rate"]
+Measure = Literal["duration", "own_time", "error_ratio", "rate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ class Episode:
 
     @property
     def measure(self) -> Measure:
-        """Which number shows it over time."""
+        """Which number shows it over time. A latency shift is judged on own time and network, not on durations."""
+        if self.labels.get("kind") == "latency_shift":
+            return "own_time"
         if self.unit in ("errors", "ratio", "1"):
             return "error_ratio"
         return "rate" if self.unit in ("1/s", "spans/s") else "duration"

@@ -112,6 +112,31 @@ def operation_series(span: TimeRange, service: str, operation: str, points: int,
     )
 
 
+def own_time_series(span: TimeRange, service: str, points: int) -> Query:
+    """A row a step: ``at, own_ns, gap_ns``, means of a service's own time a span, and of the network of calls to it."""
+    resolution = finest(span)
+    bounds = "start_time >= %(start)s AND start_time < %(end)s"
+
+    def mean(values: str, table: str, who: str, name: str) -> str:
+        return f"""
+            SELECT date_bin(%(step)s, start_time, %(start)s) AS at,
+                   sum(histogram_bucket_middle(bucket) * count) / sum(count) AS {name}
+            FROM {table}_{resolution.suffix}, unnest({values}_buckets, {values}_counts) AS histogram (bucket, count)
+            WHERE {bounds} AND {who} = %(service)s GROUP BY at"""
+
+    return _query(
+        f"""
+        SELECT at, own_ns, gap_ns
+        FROM ({mean("self_time", "operation", "service", "own_ns")}) AS own
+        LEFT JOIN ({mean("gap", "hop", "callee", "gap_ns")}) AS gaps USING (at) ORDER BY at
+        """,
+        span,
+        resolution,
+        points,
+        service=service,
+    )
+
+
 def heat(span: TimeRange, service: str, operation: str, points: int) -> Query:
     """A row a step and coarse bucket: ``at, coarse, count`` (thousandths)."""
     resolution = finest(span)
