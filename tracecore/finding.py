@@ -25,7 +25,8 @@ class Finding:
     ``service`` and ``operation`` are what the finding blames; ``labels`` what else tells it apart from others
     (error type, caller). ``at_ns`` is event time, ``arrival_ns`` the broker's time of the evidence. ``observed`` and
     ``baseline`` share ``unit`` ("ns", "errors", "1/s", "ratio"); ``baseline`` is NaN-free: None where there is none.
-    ``trace_id`` (hex) is a sample. ``finding_id`` is the same each time the same input is read again.
+    ``impacted`` are services that suffer from it, nearest first; ``path`` leads from the edge of the system to what is
+    blamed. ``trace_id`` (hex) is a sample. ``finding_id`` is the same each time the same input is read again.
     """
 
     finding_id: str
@@ -42,4 +43,5 @@ class Finding:
     span_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     impacted: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
     replay_id: str = ""

@@ -112,7 +112,7 @@ class Alerting:
 
     def _impact(self, cause: str, finding: Finding) -> None:
         for episode in self._errors_of(cause, finding.replay_id):
-            episode.impact((finding.service,))
+            episode.impact_of(finding)
             self._changed.add(episode.fingerprint)
 
     def _explain(self, finding: Finding, detected_at_ns: int, place: Place) -> list[Alert]:

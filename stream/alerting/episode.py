@@ -47,6 +47,9 @@ class Episode:
     told_at_ns: int = 0
     samples: list[str] = field(default_factory=list)
     impacted: list[str] = field(default_factory=list)
+    #: From the edge of the system to the cause, in the trace of the first evidence.
+    path: list[str] = field(default_factory=list)
+    path_trace_id: str = ""
     #: Arrival and weight of evidence, while pending.
     recent: list[tuple[int, float]] = field(default_factory=list)
     #: Place of the last finding that was counted.
@@ -84,6 +87,12 @@ class Episode:
         for service in services:
             if service not in self.impacted and service != self.labels["service"]:
                 self.impacted.append(service)
+
+    def impact_of(self, finding: Finding) -> None:
+        """Note a service that passed this error on; in the trace of the first evidence it belongs to the path."""
+        self.impact((finding.service,))
+        if finding.trace_id == self.path_trace_id and finding.service not in self.path:
+            self.path = [finding.service, *self.path]
 
     @property
     def recent_count(self) -> float:
@@ -131,6 +140,10 @@ class Episode:
             annotations["new"] = "never seen before"
         if self.impacted:
             annotations["impacted"] = ", ".join(self.impacted)
+        if len(self.path) > 1:
+            annotations["path"] = " > ".join(self.path)
+        if self.samples:
+            annotations["traces"] = ", ".join(self.samples)
         return annotations
 
 
@@ -150,4 +163,6 @@ def begun(finding: Finding, rule: AlertRule, fingerprint: str, labels: dict[str,
         unit=finding.unit,
         message=finding.message,
         replay_id=finding.replay_id,
+        path=list(finding.path or (*reversed(finding.impacted), finding.service)),
+        path_trace_id=finding.trace_id,
     )

@@ -26,12 +26,16 @@ FELT_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A service and the slow series it explains, largest excess first; ``share`` of all the time lost."""
+    """A service and the slow series it explains, largest excess first; ``share`` of all the time lost.
+
+    ``impacted`` are its callers, nearest first; ``path`` is the one on which most calls come to it, from the edge.
+    """
 
     service: str
     explained: tuple[SlowSeries, ...]
     share: float
     impacted: tuple[str, ...]
+    path: tuple[str, ...]
 
     @property
     def excess_ns(self) -> float:
@@ -62,7 +66,8 @@ def causes(judged: Mapping[SeriesKey, SlowSeries]) -> list[Cause]:
         explained = tuple(left.pop(key) for key in mine)
         for key in [key for key in left if service in key]:
             del left[key]
-        found.append(Cause(service, explained, excess_ns / total_ns, _callers(service, hops)))
+        path = _path(service, hops, judged)
+        found.append(Cause(service, explained, excess_ns / total_ns, _callers(service, hops), path))
     return found
 
 
@@ -111,3 +116,13 @@ def _callers(service: str, hops: Mapping[str, list[SeriesKey]]) -> tuple[str, ..
         front = [name for name in above if name not in callers and name != service]
         callers += front
     return tuple(callers)
+
+
+def _path(service: str, hops: Mapping[str, list[SeriesKey]], judged: Mapping[SeriesKey, SlowSeries]) -> tuple[str, ...]:
+    """The way on which most calls come to a service, from the edge of the system."""
+    path = [service]
+    while True:
+        into = [key for key in hops.get(path[0], ()) if key[1] == path[0] and key[0] not in path]
+        if not into:
+            return tuple(path)
+        path.insert(0, max(into, key=lambda key: (judged[key].tally.count, key))[0])

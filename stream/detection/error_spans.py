@@ -76,14 +76,15 @@ class ErrorSpans:
         # In the order of their ends a callee stands before its caller even when one record brings both.
         failed.sort(key=lambda span: span.end_ns)
         groups: dict[tuple[ErrorGroup, str], list[Span]] = {}
-        explained: dict[tuple[ErrorGroup, str], set[str]] = {}
+        # Dicts for ordered sets: the nearest caller first.
+        explained: dict[tuple[ErrorGroup, str], dict[str, None]] = {}
         for span in failed:
             origin, explains = self._place(span, partition)
             if span.kind in _CALLING:
                 continue
             key = ErrorGroup(span.service, span.name, error_type(span.raw)), origin
             groups.setdefault(key, []).append(span)
-            explained.setdefault(key, set()).update(explains)
+            explained.setdefault(key, {}).update(explains)
         return [
             self._finding(group, origin, members, explained[group, origin], arrival_ns)
             for (group, origin), members in groups.items()
@@ -122,8 +123,8 @@ class ErrorSpans:
         """Drop what is known of a partition that is no longer this worker's."""
         self._traces.pop(partition, None)
 
-    def _place(self, span: Span, partition: int) -> tuple[str, set[str]]:
-        """The service where the span's error began ("" if in itself), and the services it explains."""
+    def _place(self, span: Span, partition: int) -> tuple[str, dict[str, None]]:
+        """The service where the span's error began ("" if in itself), and the services it explains, nearest first."""
         traces = self._traces.setdefault(partition, OrderedDict())
         trace = traces.get(span.trace_id)
         if trace is None:
@@ -132,20 +133,20 @@ class ErrorSpans:
                 traces.popitem(last=False)
         child = next((failed for failed in trace.values() if failed.parent_span_id == span.span_id), None)
         origin = child.origin_service if child else ""
-        explains: set[str] = set()
+        explains: dict[str, None] = {}
         above = span.parent_span_id
         for _ in range(len(trace)):  # no more steps than spans: parents may stand in a circle
             if (parent := trace.get(above)) is None:
                 break
             if (parent.service, parent.operation) != (span.service, span.name):
-                explains.add(parent.service)
+                explains[parent.service] = None
             above = parent.parent_span_id
         if len(trace) < MAX_SPANS_PER_TRACE:
             trace[span.span_id] = _Failed(span.parent_span_id, span.service, span.name, origin or span.service)
         return origin, explains
 
     def _finding(
-        self, group: ErrorGroup, origin: str, members: list[Span], explains: set[str], arrival_ns: int
+        self, group: ErrorGroup, origin: str, members: list[Span], explains: dict[str, None], arrival_ns: int
     ) -> Finding:
         first = members[0]
         labels = {"error_type": group.error_type}
@@ -164,7 +165,7 @@ class ErrorSpans:
             trace_id=first.trace_id.hex(),
             span_id=first.span_id.hex(),
             labels=labels,
-            impacted=tuple(sorted(explains)),
+            impacted=tuple(explains),
             replay_id=self._replay_id,
         )
 

@@ -98,6 +98,7 @@ class Judge:
             ),
             trace_id=worst.tally.sample,
             impacted=cause.impacted,
+            path=cause.path,
             replay_id=self._replay_id,
         )
 

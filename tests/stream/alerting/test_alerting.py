@@ -65,6 +65,20 @@ def test_error_that_was_passed_on_raises_no_alert_but_names_who_suffers() -> Non
     assert resolved.annotations["impacted"] == "checkout"
 
 
+def test_alert_carries_the_path_of_its_first_trace_and_samples_whatever_order_they_came_in() -> None:
+    bottom_up, top_down = Alerting([RULE]), Alerting([RULE])
+    bottom_up.on_finding(finding(1, "payment", trace_id="a1"), 0)
+    for at, service in ((2, "checkout"), (3, "gateway")):
+        caused = {"error_type": "Timeout", "caused_by": "payment"}
+        bottom_up.on_finding(finding(at, service, trace_id="a1", labels=caused), 0)
+    bottom_up.on_finding(finding(4, "mobile", trace_id="b2", labels=caused), 0)
+    (ended,) = bottom_up.on_tick(100 * SECOND_NS, 0)
+    assert (ended.annotations["path"], ended.annotations["traces"]) == ("gateway > checkout > payment", "a1")
+    assert ended.annotations["impacted"] == "checkout, gateway, mobile"
+    (fired,) = top_down.on_finding(finding(2, "payment", trace_id="a1", impacted=("checkout", "gateway")), 0)
+    assert fired.annotations["path"] == "gateway > checkout > payment"
+
+
 def test_firing_alert_is_told_again_after_the_repeat_interval() -> None:
     alerting = Alerting([replace(RULE, repeat_interval_ns=50 * SECOND_NS)])
     (first,) = alerting.on_finding(finding(0), 0)

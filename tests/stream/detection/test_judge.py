@@ -29,7 +29,7 @@ def test_slow_service_is_named_within_forty_seconds_and_its_callers_are_impacted
     system.own_factor["store"] = 5
     _, findings = watched(system, 4, judge)
     assert blamed(findings, "latency_shift") == {"store"}
-    assert findings[0].impacted == ("cart", "gateway")
+    assert (findings[0].impacted, findings[0].path) == (("cart", "gateway"), ("gateway", "cart", "store"))
     assert findings[0].trace_id
 
 
