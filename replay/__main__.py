@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replay.backtest import Episode, backtest, difference
+from replay.backtest_results import Result, keep
 from replay.command_line import parser
 from replay.errors import ReplayError
 from replay.journal import Journal, ReplayRow
@@ -129,9 +130,11 @@ class _Commands:
         stretch = chosen_stretch(fixed, time.time_ns())
         source = chosen_source(fixed, stretch, self._kafka, self._database_url)
         speed = parsed_speed(fixed.speed)
-        plan = Plan(replay_id, name, source, fixed.service, speed, fixed.spans_per_s, fixed.workers, **so_far)
+        plan = Plan(
+            replay_id, name, source, fixed.service, speed, fixed.spans_per_s, fixed.workers, fixed.notify, **so_far
+        )
         if not fixed.workers:
-            worker = worker_environment(self._kafka, replay_id)
+            worker = worker_environment(self._kafka, replay_id, fixed.notify)
             self._console.print("start workers with: " + " ".join(f"{k}={v}" for k, v in worker.items()))
         with shown(self._console, stretch, source.total_records) as progress:
             try:
@@ -224,9 +227,17 @@ class _Commands:
         compared = difference(tried, in_force)
         self._print_episodes(f"only under {arguments.rules.name}: {len(compared.only_first)}", compared.only_first)
         self._print_episodes(f"only under the rules in force: {len(compared.only_second)}", compared.only_second)
+        scores = ["", ""]
         if labels is not None:
-            for title, episodes in ((arguments.rules.name, tried), ("in force", in_force)):
-                self._console.print(f"{title}: {scored(_within(stretch, labels), _raised(episodes, stretch)).line()}")
+            scores = [scored(_within(stretch, labels), _raised(each, stretch)).line() for each in (tried, in_force)]
+            for title, score in zip((arguments.rules.name, "in force"), scores, strict=True):
+                self._console.print(f"{title}: {score}")
+        result = Result(name, arguments.rules.name, source.name, stretch, compared, *scores)
+        try:
+            await keep(self._database_url, result)
+        except psycopg.Error as error:
+            reason = str(error).strip().partition("\n")[0]
+            self._console.print(f"the result is not kept for the dashboard: {reason}", markup=False)
         return 0
 
     def _print_episodes(self, title: str, episodes: "list[Episode] | tuple[Episode, ...]") -> None:

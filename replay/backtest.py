@@ -4,12 +4,14 @@ A stream worker runs on topics of its own, under a prefix of its own, so that ne
 that lives; the topics are deleted afterwards.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from replay.ahead import Ahead
 from replay.completion import Check, Completion
 from replay.progress import Shown
 from replay.publisher import ReplayPublisher
@@ -89,7 +91,8 @@ async def backtest(
             ReplayPublisher(own, own.topics.replay, _REPLAY_ID, settings.max_in_flight_bytes) as publisher,
             Completion(own, settings.drain_timeout_s, shown.share) as completion,
         ):
-            last_ns = await _send_all(publisher, source, check, shown)
+            ahead = Ahead(completion, group, own.topics.replay, settings.max_ahead_bytes)
+            last_ns = await _send_all(publisher, source, ahead, settings.checkpoint_s, check, shown)
             shown.phase("judging")
             await completion.committed(group, own.topics.replay, await publisher.end(last_ns), check)
             findings = {number: end for number, end in (await completion.ends(own.topics.findings)).items() if end}
@@ -99,8 +102,13 @@ async def backtest(
         await delete_topics(own, prefix)
 
 
-async def _send_all(publisher: ReplayPublisher, source: Source, check: Check, shown: Shown) -> int:
+async def _send_all(
+    publisher: ReplayPublisher, source: Source, ahead: Ahead, look_every_s: float, check: Check, shown: Shown
+) -> int:
+    """Returns the last arrival."""
     arrival_ns = records = spans_sent = 0
+    clock = asyncio.get_running_loop().time
+    look_at = clock() + look_every_s
     async for record in source.records():
         arrival_ns = record.arrival_ns
         records += 1
@@ -111,9 +119,13 @@ async def _send_all(publisher: ReplayPublisher, source: Source, check: Check, sh
         for part in replay_records(record, spans, publisher.partitions):
             await publisher.send(part)
             spans_sent += part.spans
-        if records % 200 == 0:
+        if clock() >= look_at:
             await check()
+            await publisher.tell_time(arrival_ns)
+            await publisher.flush()
             shown.came_to(arrival_ns, records, spans_sent)
+            await ahead.stay_near(publisher, check)
+            look_at = clock() + look_every_s
     await publisher.flush()
     shown.came_to(arrival_ns, records, spans_sent)
     return arrival_ns

@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--spans-per-s", type=float, default=0.0, help="bound of the rate (default: none)")
     run.add_argument("--workers", type=int, default=1, help="stream workers to start (default: 1); 0: you start them")
     run.add_argument("--name", help="to find, resume and cancel it by (default: its id)")
+    run.add_argument("--notify", action="store_true", help="tell receivers of notifications of its alerts, as if live")
     run.add_argument("--dry-run", action="store_true", help="read and count, send nothing")
 
     resume = commands.add_parser("resume", help="go on with a replay that was interrupted or failed")

@@ -60,6 +60,16 @@ class ReplayRow:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay did to the history: traces by how they compare with before, and alert episodes with its id."""
+
+    traces_new: int
+    traces_amended: int
+    traces_unchanged: int
+    alerts: int
+
+
 class Journal:
     """The table of replays. Use as an async context manager; raises ``ReplayError`` if Postgres is not there."""
 
@@ -160,8 +170,11 @@ class Journal:
                 (replay_id, list(trace_ids)),
             )
 
-    async def compared(self, replay_id: str) -> tuple[int, int, int]:
-        """Traces new, amended and unchanged since they were noted; what was noted is then forgotten."""
+    async def finish(self, replay_id: str) -> Outcome:
+        """Compare the history with what was noted of it, and note the replay as done; what was noted is forgotten.
+
+        All at once: after a crash in between, a resumed replay would have nothing to compare with.
+        """
         async with self._connection.transaction(), self._connection.cursor() as cursor:
             await cursor.execute(
                 f"WITH compared AS (SELECT n.before, CASE WHEN n.before IS NOT NULL THEN {_HASH} END AS after"
@@ -173,15 +186,15 @@ class Journal:
             row = await cursor.fetchone()
             assert row is not None
             await cursor.execute("DELETE FROM replay_traces WHERE replay_id = %s", (replay_id,))
-            return row[0], row[1], row[2]
-
-    async def alerts(self, replay_id: str) -> int:
-        """Alert episodes that carry this replay id."""
-        async with self._connection.cursor() as cursor:
-            await cursor.execute("SELECT count(*) FROM alerts WHERE replay_id = %s", (replay_id,))
-            row = await cursor.fetchone()
-            assert row is not None
-            return int(row[0])
+            await cursor.execute(
+                "UPDATE replays SET state = 'done', failure = '', traces_new = %s, traces_amended = %s,"
+                " traces_unchanged = %s, alerts = (SELECT count(*) FROM alerts WHERE replay_id = %s),"
+                " updated_at = clock_timestamp() WHERE replay_id = %s RETURNING alerts",
+                (*row, replay_id, replay_id),
+            )
+            alerts = await cursor.fetchone()
+            assert alerts is not None
+            return Outcome(*row, *alerts)
 
     async def stored_offsets(self, topic: str) -> dict[int, int]:
         """Per partition, the next offset that the sink will store."""

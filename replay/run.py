@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from replay.backlog import Backlog
+from replay.ahead import Ahead
 from replay.completion import Check, Completion
 from replay.journal import Journal
 from replay.pacing import Pace
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 #: Records that are sent in one go: the history is asked about their traces in one query.
 _BATCH_RECORDS = 200
-#: Workers that commit nothing for this long are not waited for: what they hold may be open until more comes.
-_STANDSTILL_S = 5.0
 #: How often, at most, a replay that only waits asks whether it is to stop.
 _ASK_S = 1.0
 #: Traces that are known to be noted; a bound for memory.
@@ -62,6 +60,8 @@ class Plan:
     spans_per_s: float
     #: Stream workers to start; 0: somebody else does.
     workers: int
+    #: Receivers of notifications are told of its alerts.
+    notify: bool = False
     is_resumed: bool = False
     position: int = 0
     produced: Mapping[int, int] = field(default_factory=dict)
@@ -82,7 +82,6 @@ class Run:
         self._shown = shown
         self._group = group_of(kafka, plan.replay_id)
         self._noted: set[bytes] = set()
-        self._backlog = Backlog()
         self._asked_at = 0.0
         #: Goes on from where an interrupted run had come to.
         self.counts = plan.counted
@@ -102,25 +101,20 @@ class Run:
             await delete_topics(self._kafka, f"{self._group}-")
             raise
         self._shown.phase("comparing")
-        new, amended, unchanged = await journal.compared(plan.replay_id)
-        alerts = await journal.alerts(plan.replay_id)
-        await journal.set(
-            plan.replay_id, state="done", failure="", traces_new=new, traces_amended=amended,
-            traces_unchanged=unchanged, alerts=alerts,
-        )  # fmt: skip
+        outcome = await journal.finish(plan.replay_id)
         await delete_topics(self._kafka, f"{self._group}-")
         if not await journal.others_unfinished(plan.replay_id):
             await forget_records(self._kafka, self._topics.replay, ends)
         counts = self.counts
         return Report(
-            plan.replay_id, plan.name, "done", counts.records, counts.spans, counts.unreadable, new, amended,
-            unchanged, alerts, (counts.last_arrival_ns - counts.first_arrival_ns) / 1e9, time.monotonic() - begun_s,
+            plan.replay_id, plan.name, "done", counts.records, counts.spans, counts.unreadable, outcome,
+            plan.notify, (counts.last_arrival_ns - counts.first_arrival_ns) / 1e9, time.monotonic() - begun_s,
         )  # fmt: skip
 
     async def _sent_and_stored(self, only: set[bytes] | None) -> dict[int, int]:
         """Returns, by partition of the replay topic, the offset behind what this replay wrote."""
         plan, settings, group, topics = self._plan, self._settings, self._group, self._topics
-        environment = worker_environment(self._kafka, plan.replay_id)
+        environment = worker_environment(self._kafka, plan.replay_id, plan.notify)
         async with (
             Completion(self._kafka, settings.drain_timeout_s, self._shown.share) as completion,
             ReplayPublisher(self._kafka, topics.replay, plan.replay_id, settings.max_in_flight_bytes) as publisher,
@@ -164,6 +158,7 @@ class Run:
         publisher.next_offsets = dict(since)
         sent_before = await publisher.last_sent(since) if plan.is_resumed else {}
         pace = Pace(plan.speed, plan.spans_per_s)
+        ahead = Ahead(completion, self._group, self._topics.replay, self._settings.max_ahead_bytes)
         clock = asyncio.get_running_loop().time
         checkpoint_at = clock() + self._settings.checkpoint_s
         batch: list[ReplayRecord] = []
@@ -186,7 +181,7 @@ class Run:
                 await check()
                 await self._checkpoint(publisher, record.position + 1)
                 self._shown.came_to(record.arrival_ns, counts.records, counts.spans)
-                await self._stay_near(publisher, completion, check)
+                await ahead.stay_near(publisher, check)
                 checkpoint_at = clock() + self._settings.checkpoint_s
         await self._send(publisher, batch, pace)
         await self._checkpoint(publisher, counts.records)
@@ -245,22 +240,6 @@ class Run:
             await self._ask()
             seconds -= step
 
-    async def _stay_near(self, publisher: ReplayPublisher, completion: Completion, check: Check) -> None:
-        """Wait while the workers are far behind: what is not read yet must not outgrow the topic."""
-        clock = asyncio.get_running_loop().time
-        self._backlog.note(publisher.next_offsets, publisher.sent_bytes)
-        last: dict[int, int] = {}
-        moved_at = clock()
-        while True:
-            committed = await completion.committed_offsets(self._group, self._topics.replay, publisher.next_offsets)
-            if committed != last:
-                last, moved_at = committed, clock()
-            is_far = self._backlog.ahead_bytes(committed) > self._settings.max_ahead_bytes
-            if not is_far or clock() - moved_at > _STANDSTILL_S:
-                return
-            await check()
-            await asyncio.sleep(_ASK_S / 4)
-
     async def _ask(self) -> None:
         """Raises ``Cancelled`` if somebody asked for that."""
         now_s = time.monotonic()
@@ -275,12 +254,13 @@ def group_of(kafka: KafkaSettings, replay_id: str) -> str:
     return f"{kafka.topic_prefix}replay-stream.{replay_id}"
 
 
-def worker_environment(kafka: KafkaSettings, replay_id: str) -> dict[str, str]:
+def worker_environment(kafka: KafkaSettings, replay_id: str, notify: bool = False) -> dict[str, str]:
     """What makes ``python -m stream`` a worker of this replay."""
     return {
         "TRACEWATCH_STREAM_SOURCE_TOPIC": kafka.topics.replay,
         "TRACEWATCH_STREAM_APP_ID": group_of(kafka, replay_id),
         "TRACEWATCH_STREAM_REPLAY_ID": replay_id,
+        "TRACEWATCH_STREAM_REPLAY_NOTIFY": str(notify).lower(),
     }
 
 

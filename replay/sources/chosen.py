@@ -54,6 +54,8 @@ async def fixed_request(arguments: argparse.Namespace, source: Source, stretch: 
     for flag, value in (("--service", arguments.service), ("--speed", arguments.speed)):
         if value:
             request += [flag, value]
+    if arguments.notify:
+        request.append("--notify")
     if arguments.spans_per_s:
         request += ["--spans-per-s", str(arguments.spans_per_s)]
     return [*request, "--workers", str(arguments.workers)]
