@@ -1,5 +1,6 @@
 """``python -m dashboard``: serves until SIGTERM or Ctrl-C, then exits 0. /healthz says whether it lives."""
 
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def main() -> int:
         settings = read(DashboardSettings)
         read(DatabaseSettings)
     except InvalidSetting as error:
-        print(f"dashboard: {error}", file=sys.stderr)
+        logging.getLogger("dashboard").error("%s", error)
         return 2
     # After the settings: importing Streamlit takes a second that a wrong setting should not cost.
     from dashboard.server import serve

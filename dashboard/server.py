@@ -33,6 +33,10 @@ def serve(settings: DashboardSettings, script: Path) -> int:
     except OSError as error:
         logger.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)
         return 1
+    # Streamlit brings a handler of its own: its lines are to look like ours.
+    streamlits = logging.getLogger("streamlit")
+    streamlits.handlers.clear()
+    streamlits.propagate = True
     port = listener.getsockname()[1]
     for name, value in _options(settings.host, port).items():
         config.set_option(name, value)

@@ -1,6 +1,6 @@
 """The service graph as drawing data: nodes, edges and their differences between two ranges, placed and worded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log10
 from typing import Any, Final, Literal
@@ -80,15 +80,24 @@ def compared_edges(now: Sequence[ServiceEdge], before: Sequence[ServiceEdge]) ->
 
 
 def flow_drawing(
-    nodes: Sequence[ServiceNode], edges: Sequence[ServiceEdge], seconds: float, palette: Palette, selected: str = ""
+    nodes: Sequence[ServiceNode],
+    edges: Sequence[ServiceEdge],
+    seconds: float,
+    palette: Palette,
+    selected: str = "",
+    usual: Collection[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """What the service graph's script draws; lengths in pixels. ``seconds`` is the length of the range."""
+    """What the service graph's script draws; lengths in pixels. ``seconds`` is the length of the range.
+
+    ``usual`` are calls that keep their room though nobody made them now, so that nodes stand where they stood.
+    """
     known = {node.name: node for node in nodes}
     for edge in edges:
         known.setdefault(edge.caller, ServiceNode(edge.caller))
         known.setdefault(edge.callee, ServiceNode(edge.callee, edge.callee_type))
-    layout = layered_layout(known, [(edge.caller, edge.callee) for edge in edges])
-    compact = len(known) > _COMPACT_ABOVE
+    everyone = known.keys() | {name for call in usual for name in call}
+    layout = layered_layout(everyone, {*usual, *((edge.caller, edge.callee) for edge in edges)})
+    compact = len(everyone) > _COMPACT_ABOVE
     width, height = (150, 26) if compact else (176, 46)
     column, row = (width + 70, height + 10) if compact else (width + 92, height + 24)
     drawn_edges = [edge for edge in edges if (edge.caller, edge.callee) in layout.routes]

@@ -20,7 +20,10 @@ _SHOWN_NODES = 100
 def show(view: View) -> None:
     """The graph, what changed in it, and the chosen service's callers and callees."""
     before = _earlier(view.span, view.param("compare"))
-    view.expect(*(ask(before) for ask in (queries.dependencies, queries.hop_p95) if before))
+    view.expect(
+        queries.usual_calls(view.span.end_ns),
+        *(ask(before) for ask in (queries.dependencies, queries.hop_p95) if before),
+    )
     calls, hops, totals, health = view.all_rows(
         queries.dependencies(view.span),
         queries.hop_p95(view.span),
@@ -54,7 +57,10 @@ def show(view: View) -> None:
         nodes = [node for node in nodes if node.name in kept]
     if len(nodes) > _SHOWN_NODES and not chosen:
         st.caption(f"{len(nodes)} services: choose one to see its neighbours larger.")
-    drawing = flow_drawing(nodes, edges, view.span.seconds, view.palette, chosen)
+    usual = [] if near or hide_peers else view.rows(queries.usual_calls(view.span.end_ns))
+    drawing = flow_drawing(
+        nodes, edges, view.span.seconds, view.palette, chosen, [(row["caller"], row["callee"]) for row in usual]
+    )
     picked = mounts.service_flow(drawing, key="flow")
     if picked is not None and picked != chosen:
         set_params(service=picked, around="")

@@ -7,7 +7,7 @@ from typing import Any
 from dashboard.figures.service_flow import ServiceEdge, ServiceNode, kinds_of
 from dashboard.queries.histogram_sql import quantiles
 from dashboard.queries.query import Query, Row, minutes_of, moment, query, resolution_for_all
-from dashboard.time_range import MINUTE_NS, TimeRange
+from dashboard.time_range import DAY_NS, HOUR_NS, MINUTE_NS, TimeRange
 
 #: A health score older than this says nothing about the end of the range.
 _HEALTH_FRESH_NS = 10 * MINUTE_NS
@@ -29,6 +29,17 @@ def dependencies(span: TimeRange) -> Query:
         """,
         start=start,
         end=end,
+    )
+
+
+def usual_calls(now_ns: int) -> Query:
+    """``caller, callee`` of a day: what the graph keeps room for. The same question for an hour."""
+    end_ns = now_ns // HOUR_NS * HOUR_NS + HOUR_NS
+    return query(
+        "SELECT DISTINCT caller, callee FROM service_dependencies"
+        " WHERE start_time >= %(start)s AND start_time < %(end)s",
+        start=moment(end_ns - DAY_NS),
+        end=moment(end_ns),
     )
 
 

@@ -71,6 +71,8 @@ def fill(database: str, kafka: KafkaServer, logs: Path, recording: Path, first_s
         with worker:
             produce(kafka.bootstrap_servers, records)
             eventually(lambda: _stored(database)[0], lambda count: count >= len(trace_ids), 180)
+            # The windows before the last minute have been judged: what they say of alerts and health is on its way.
+            eventually(lambda: _judged_until_s(database), lambda at_s: at_s >= until / 1e9 - 60, 120)
             _stands_still(database)
             worker.terminate()
         _stands_still(database)
@@ -107,6 +109,14 @@ def _stored(database: str) -> tuple[int, ...]:
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # type: ignore[index, call-overload]
             for table in ("traces", "operation_windows", "service_health", "alerts")
         )
+
+
+def _judged_until_s(database: str) -> float:
+    with psycopg.connect(database) as connection:
+        row = connection.execute(
+            "SELECT coalesce(extract(epoch FROM max(start_time)), 0)::float8 FROM service_health"
+        ).fetchone()
+    return float(row[0]) if row else 0.0
 
 
 def _stands_still(database: str) -> None:

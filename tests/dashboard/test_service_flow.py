@@ -33,3 +33,15 @@ def test_a_hundred_services_are_drawn_compact_with_labels_only_where_it_matters(
     assert drawing["node"]["compact"]
     assert len(drawing["nodes"]) == 100
     assert [each["label"] for each in drawing["edges"] if each["label"]] == ["80 % errors"]
+
+
+def test_nodes_stand_where_they_stood_though_a_call_is_not_made_now() -> None:
+    every = [edge("web", "cart"), edge("web", "ads"), edge("cart", "redis"), edge("ads", "redis")]
+    usual = [(each.caller, each.callee) for each in every]
+    whole = flow_drawing([], every, 60, LIGHT, usual=usual)
+    fewer = flow_drawing([], [every[0], every[2]], 60, LIGHT, usual=usual)
+    places = {node["id"]: (node["x"], node["y"]) for node in whole["nodes"]}
+    assert {node["id"]: (node["x"], node["y"]) for node in fewer["nodes"]} == {
+        name: places[name] for name in ("web", "cart", "redis")
+    }
+    assert [(each["caller"], each["callee"]) for each in fewer["edges"]] == [("web", "cart"), ("cart", "redis")]
