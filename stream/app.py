@@ -4,6 +4,7 @@ import atexit
 import gc
 import logging
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         producer_compression_type=settings.compression or None,
         web_host=settings.host,
         web_bind=settings.host,
-        web_port=settings.port,
+        web_port=settings.port or _free_port(settings.host),
         autodiscover=False,
     )
     transport.install(app)
@@ -93,6 +94,12 @@ def _temporary_dir() -> Path:
     folder = tempfile.mkdtemp(prefix="tracewatch-stream-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def _security(kafka: KafkaSettings) -> dict[str, Any]:

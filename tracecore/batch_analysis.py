@@ -5,6 +5,7 @@ it opens, so under load there are always enough. Until it has compiled, or where
 one.
 """
 
+from array import array
 from collections.abc import Hashable, Sequence
 from itertools import accumulate, chain, compress, repeat
 from typing import Any, TypeVar
@@ -162,7 +163,8 @@ def _columns(spans: Sequence[Span], first: Sequence[int]) -> "forest.Columns | N
     if len(ids) != 8 * len(spans) or len(parents) != 8 * len(spans):
         return None
     try:
-        start_array, end_array = np.array(starts, np.uint64), np.array(ends, np.uint64)
+        # An array of the standard library takes a tuple's integers in a third of the time that numpy does.
+        start_array, end_array = (np.frombuffer(array("Q", times), np.int64) for times in (starts, ends))
     except OverflowError:
         return None
     resource_at, distinct_resources = _distinct(resources)
@@ -171,11 +173,11 @@ def _columns(spans: Sequence[Span], first: Sequence[int]) -> "forest.Columns | N
         np.array(first, np.int64),
         np.frombuffer(ids, ">u8").astype(np.uint64),
         np.frombuffer(parents, ">u8").astype(np.uint64),
-        # What is beyond the middle turns negative, and is repaired one by one.
-        start_array.view(np.int64),
-        end_array.view(np.int64),
-        np.array(kinds, np.int64),
-        np.array(statuses, np.int64) == _ERROR,
+        # What is beyond the middle reads as negative, and is analysed alone.
+        start_array,
+        end_array,
+        np.frombuffer(array("q", kinds), np.int64),
+        np.frombuffer(array("q", statuses), np.int64) == _ERROR,
         _numbers([resource.host or None for resource in distinct_resources])[resource_at],
         _numbers([resource.service for resource in distinct_resources])[resource_at],
         _numbers(distinct_resources)[resource_at],
@@ -187,8 +189,10 @@ def _distinct(values: Sequence[Any]) -> tuple[Array, list[Any]]:
     """Each value's place among the distinct objects, and those."""
     keys = list(map(id, values))
     objects = dict(zip(keys, values, strict=True))
+    if len(objects) == 1:
+        return np.zeros(len(keys), np.int64), [values[0]]
     place = dict(zip(objects, range(len(objects)), strict=True))
-    return np.array(list(map(place.__getitem__, keys)), np.int64), list(objects.values())
+    return np.frombuffer(array("q", list(map(place.__getitem__, keys))), np.int64), list(objects.values())
 
 
 def _numbers(values: Sequence[Hashable | None]) -> Array:

@@ -395,13 +395,27 @@ def _critical_path(
         if cursor > low:
             path_spans[path_at], path_starts[path_at], path_ends[path_at] = rank, low, cursor
             path_at += 1
-    in_time = np.argsort(path_starts[began:path_at])
-    path_spans[began:path_at] = path_spans[began:path_at][in_time]
-    path_starts[began:path_at] = path_starts[began:path_at][in_time]
-    path_ends[began:path_at] = path_ends[began:path_at][in_time]
+    _sort_path(began, path_at, path_spans, path_starts, path_ends)
     for k in range(began, path_at):
         shares[base + path_spans[k]] += path_ends[k] - path_starts[k]
     return path_at
+
+
+@njit(cache=True, nogil=True)
+def _sort_path(began, ended, path_spans, path_starts, path_ends):
+    """By start; no two stretches start together."""
+    if ended - began > _SMALL:
+        in_time = np.argsort(path_starts[began:ended])
+        path_spans[began:ended] = path_spans[began:ended][in_time]
+        path_starts[began:ended] = path_starts[began:ended][in_time]
+        path_ends[began:ended] = path_ends[began:ended][in_time]
+        return
+    for place in range(began + 1, ended):
+        rank, start, end, k = path_spans[place], path_starts[place], path_ends[place], place
+        while k > began and path_starts[k - 1] > start:
+            path_spans[k], path_starts[k], path_ends[k] = path_spans[k - 1], path_starts[k - 1], path_ends[k - 1]
+            k -= 1
+        path_spans[k], path_starts[k], path_ends[k] = rank, start, end
 
 
 @njit(cache=True, nogil=True)

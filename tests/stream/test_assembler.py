@@ -161,6 +161,35 @@ def test_memory_is_bounded_by_forgetting_first_and_then_by_closing_early_and_not
     assert traffic.budget.held == 8
 
 
+def test_a_trace_that_stays_open_for_an_hour_is_published_every_minute_and_whole_in_the_end() -> None:
+    assembler = Assembler(
+        Limits(2 * SECOND, 10 * SECOND, 60 * SECOND, max_spans=50_000, amend_ns=60 * SECOND), SpanBudget(100_000)
+    )
+    revisions = [
+        revision
+        for second in range(1, 3601)
+        for revision in assembler.add([span(id=second, parent=second - 1)], second, second * SECOND)
+    ]
+    assert [len(revision.spans) for revision in revisions] == list(range(60, 3600, 60))
+    assert [revision.reason for revision in revisions] == ["max_age", *["late"] * (len(revisions) - 1)]
+    assert [len(revision.spans) for revision in assembler.advance(3603 * SECOND)] == [3600]
+
+
+def test_an_hour_of_spans_for_one_trace_does_not_exceed_the_memory_and_each_is_published() -> None:
+    traffic = Arriving(memory_spans=50)
+    published: set[bytes] = set()
+    most = shed = 0
+    for second in range(1, 3601):
+        for revision in traffic.come(second, span(id=second, parent=second - 1)):
+            published |= {one.span_id for one in revision.spans}
+            shed += revision.shed
+        most = max(most, traffic.budget.held)
+    published |= {one.span_id for revision in traffic.pass_to(3700) for one in revision.spans}
+    assert most <= 50
+    assert shed == traffic.assembler.counts.shed_traces > 0
+    assert published == {second.to_bytes(8) for second in range(1, 3601)}
+
+
 def test_an_assembler_that_is_given_up_gives_its_memory_back() -> None:
     traffic = Arriving()
     traffic.come(1, span(trace=1))
