@@ -47,7 +47,7 @@ def _add_v1(router: APIRouter, database: Database) -> None:
         names = [row["service"] for row in database.rows(statements.SERVICES)]
         return as_json(jaeger.envelope(names, len(names)))
 
-    @route("/api/services/{service}/operations")
+    @route("/api/services/{service:path}/operations")
     def operations_of_service(service: str) -> Response:
         """Names of a service's operations."""
         rows = _operations(database, jaeger.service_name(service), None)

@@ -14,6 +14,7 @@ from live_api.errors import InvalidParameter
 from live_api.feeds import AlertFeed
 from live_api.filters import AlertFilter
 from live_api.parameters import MAX_TIME_NS, checked_text, limited_tags, span_kind_of, trace_id_of
+from live_api.strict_route import StrictRoute
 from live_api.trace_query import TraceQuery, check_ranges, traces_statement
 from tracecore.wire import encode_alert
 
@@ -68,14 +69,14 @@ InRange = Annotated[Range, Depends()]
 
 def rest_router(database: Database, alerts: AlertFeed) -> APIRouter:
     """The routes under /api/v1."""
-    router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+    router = APIRouter(prefix="/api/v1", responses=PROBLEMS, route_class=StrictRoute)
 
     @router.get("/services", tags=["services"])
     def services() -> models.Services:
         """Services that have spans."""
         return models.Services(services=[row["service"] for row in database.rows(statements.SERVICES)])
 
-    @router.get("/services/{service}/operations", tags=["services"])
+    @router.get("/services/{service:path}/operations", tags=["services"])
     def operations(service: str, kind: Annotated[str, Query(max_length=40)] = "") -> models.Operations:
         """Operations of a service, of all span kinds or of one."""
         wanted = {
@@ -87,7 +88,7 @@ def rest_router(database: Database, alerts: AlertFeed) -> APIRouter:
             operations=[models.Operation(operation=r["operation"], kind=views.kind_name(r["kind"])) for r in rows]
         )
 
-    @router.get("/services/{service}/statistics", tags=["services"])
+    @router.get("/services/{service:path}/statistics", tags=["services"])
     def statistics(
         service: str, within: InRange, operation: Annotated[str, Query(max_length=1024)] = ""
     ) -> models.Statistics:

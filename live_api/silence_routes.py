@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from live_api import models
 from live_api.feeds import SilenceBook
 from live_api.rest import PROBLEMS
+from live_api.strict_route import StrictRoute
 from live_api.trace_query import timestamp
 from tracecore.silence import Matcher, MatchOperator, Silence
 
@@ -57,7 +58,7 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": models.Problem, "d
 
 def silence_router(book: SilenceBook) -> APIRouter:
     """The routes under /api/v1/silences."""
-    router = APIRouter(prefix="/api/v1/silences", responses=PROBLEMS, tags=["alerts"])
+    router = APIRouter(prefix="/api/v1/silences", responses=PROBLEMS, tags=["alerts"], route_class=StrictRoute)
 
     @router.get("")
     async def silences() -> SetSilences:

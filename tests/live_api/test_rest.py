@@ -6,6 +6,7 @@ import httpx
 import psycopg
 import pytest
 
+from live_api.settings import LiveApiSettings
 from tests.live_api.builders import alert
 from tests.live_api.conftest import application
 from tests.live_api.history import MS, NOON_NS, Made, made_trace, request_of, store, trace_of
@@ -55,6 +56,12 @@ def stored(history: str) -> None:
         connection.execute(
             "INSERT INTO replays (replay_id, name, source, request, state, spans)"
             " VALUES ('again', 'again', 'history', '{}', 'running', 3)"
+        )
+        connection.execute(
+            "INSERT INTO service_health (service, start_time, score, reasons, replay_id) VALUES"
+            " ('cart', '2026-11-22 12:00:00Z', 90, '[]', ''), ('cart', '2026-11-22 12:00:10Z', 40,"
+            """ '[{"reason": "errors", "points": 60}]', ''), ('cart', '2026-11-22 12:00:20Z', 0, '[]', 'again'),"""
+            " ('front', '2026-11-22 12:00:00Z', 90, '[]', '')"
         )
 
 
@@ -151,7 +158,11 @@ async def test_lists_of_services_errors_alerts_replays(queries: httpx.AsyncClien
     (replay,) = (await queries.get("/api/v1/replays", params={"state": "running"})).json()["replays"]
     assert (replay["replay_id"], replay["spans"], replay["alerts"]) == ("again", 3, None)
     assert (await queries.get("/api/v1/replays", params={"state": "done"})).json() == {"replays": []}
-    assert (await queries.get("/api/v1/health", params=AROUND_NOON)).json() == {"services": []}
+    health = (await queries.get("/api/v1/health", params=AROUND_NOON)).json()["services"]
+    assert [(each["service"], each["score"]) for each in health] == [("cart", 40), ("front", 90)]
+    assert health[0]["reasons"] == [{"reason": "errors", "points": 60}]
+    firing = (await queries.get("/api/v1/alerts/firing")).json()
+    assert firing["alerts"] == []  # the feed of this application reads no topic
 
 
 @pytest.mark.parametrize(
@@ -165,6 +176,31 @@ async def test_lists_of_services_errors_alerts_replays(queries: httpx.AsyncClien
         ("/api/v1/traces?min_duration_ms=2&max_duration_ms=1", "min_duration_ms"),
         ("/api/v1/traces/0", "trace_id"),
         ("/api/v1/services/front/operations?kind=odd", "kind"),
+        ("/api/v1/services/front/operations?Kind=server", "Kind"),
+        ("/api/v1/traces?servcie=front", "servcie"),
+        ("/api/v1/traces?tags=a%3Db", "tags"),
+        ("/api/v1/services?limit=1", "limit"),
+        ("/api/v1/alerts?severity=loud", "severity"),
+        ("/api/v1/alerts/firing?status=firing", "status"),
+        ("/api/v1/errors?limit=0", "limit"),
+        ("/api/v1/dependencies?start=yesterday", "start"),
+        ("/api/v1/health?end=9999-01-01T00:00:00Z", "end"),
+        ("/api/v1/replays?state=lost", "state"),
+        ("/api/v1/silences?id=1", "id"),
+        ("/api/v1/traces/xyz", "trace_id"),
+        ("/api/v1/traces/1/compare/xyz", "other_id"),
+        ("/api/v2/traces?limit=0", "limit"),
+        ("/api/v2/traces?endTs=soon", "endTs"),
+        ("/api/v2/traceMany?traceIds=1", "traceIds"),
+        ("/api/v2/dependencies", "endTs"),
+        ("/api/v3/traces", "query.startTimeMin"),
+        ("/api/v3/operations", "service"),
+        ("/api/v3/operations?service=a&spanKind=odd", "spanKind"),
+        ("/api/metrics/calls", "service"),
+        ("/api/metrics/calls?service=a&step=x", "step"),
+        ("/api/metrics/latencies?service=a&quantile=2", "quantile"),
+        ("/api/dependencies?lookback=-1", "lookback"),
+        ("/api/operations", "service"),
     ],
 )
 async def test_bad_parameter_is_refused_by_name(queries: httpx.AsyncClient, path: str, named: str) -> None:
@@ -184,6 +220,26 @@ async def test_tokens_guard_all_but_the_health_pages(history: str) -> None:
         for token in ("first", "second"):
             answer = await client.get("/openapi.json", headers={"Authorization": f"Bearer {token}"})
             assert answer.status_code == 200
+
+
+async def test_pages_of_other_origins_may_read_only_where_they_are_named(history: str) -> None:
+    named, other = "https://grafana.example.org", "https://evil.example.org"
+    ask = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+    for origins, origin, allowed in (("", named, False), (named, named, True), (named, other, False)):
+        transport = httpx.ASGITransport(application(history, allowed_origins=origins, tokens="one").app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            answers = [
+                await client.options("/api/v1/services", headers={"Origin": origin, **ask}),
+                await client.get("/healthz", headers={"Origin": origin}),
+            ]
+        for answer in answers:
+            assert (answer.headers.get("access-control-allow-origin") == origin) is allowed
+            assert "access-control-allow-credentials" not in answer.headers
+
+
+def test_it_listens_on_loopback_without_cors_unless_told_otherwise() -> None:
+    settings = LiveApiSettings()
+    assert (settings.host, settings.origins, settings.all_tokens) == ("127.0.0.1", [], [])
 
 
 async def test_absent_database_is_503_and_said(history: str) -> None:
