@@ -17,7 +17,7 @@ _LAG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A process and its children at a time. ``memory_mb`` is proportional: what is shared counts once."""
+    """A process and its children at a time. ``memory_mb`` without mapped files; what they share counts once."""
 
     at_s: float
     pid: int
@@ -81,10 +81,9 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _proportional_kb(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1])
-    return 0
+    """Not the files it has mapped: what is a process's share of those changes with who else runs."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def _files_of(pid: int) -> list[str]:
