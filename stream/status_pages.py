@@ -7,6 +7,11 @@ import faust
 from stream.metrics import Metrics
 
 
+def is_stalled(lag_records: int, quiet_s: float, stalled_s: float) -> bool:
+    """True if records wait and none was read for too long; a worker with nothing to read is well, however long."""
+    return lag_records > 0 and quiet_s > stalled_s
+
+
 def add_status_pages(app: faust.App, metrics: Metrics, *, stalled_s: float) -> None:
     """Serve both; unhealthy is a worker that reads nothing for ``stalled_s`` though records wait for it.
 
@@ -18,14 +23,14 @@ def add_status_pages(app: faust.App, metrics: Metrics, *, stalled_s: float) -> N
     async def healthz(self: Any, request: Any) -> Any:
         lag = sum(metrics.lags().values())
         quiet_s = metrics.seconds_without_progress()
-        is_stalled = lag > 0 and quiet_s > stalled_s
+        stalled = is_stalled(lag, quiet_s, stalled_s)
         body = {
-            "status": "stalled" if is_stalled else "ok",
+            "status": "stalled" if stalled else "ok",
             "lag_records": lag,
             "seconds_without_progress": round(quiet_s, 1),
             "rebalancing": app.rebalancing,
         }
-        return self.json(body, status=503 if is_stalled else 200)
+        return self.json(body, status=503 if stalled else 200)
 
     @app.page("/metrics")
     async def metrics_page(self: Any, request: Any) -> Any:
