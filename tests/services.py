@@ -128,7 +128,9 @@ def migrate(database_url: str) -> None:
     assert outcome.returncode == 0, f"python -m migrations up failed:\n{outcome.stdout}{outcome.stderr}"
 
 
-def run_room(room: str, *arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def run_room(
+    room: str, *arguments: str, environment: Mapping[str, str], timeout_s: float = 120
+) -> subprocess.CompletedProcess[str]:
     """Run ``python -m ROOM ARGUMENTS`` to its end, in the repository's root."""
     return subprocess.run(
         [sys.executable, "-m", room, *arguments],
@@ -136,7 +138,7 @@ def run_room(room: str, *arguments: str, environment: Mapping[str, str]) -> subp
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
         check=False,
     )
 
