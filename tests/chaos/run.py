@@ -63,7 +63,7 @@ async def _run(plan: RunPlan, deployment: Deployment, run_dir: Path, told: Told)
     ]
     faulting = Faulting(deployment, told)
     try:
-        await faulting.run(plan.faults, began_s)
+        await faulting.run(plan.faults, began_s, plan.duration_s)
         await settling.until_load_ended(load, began_s + plan.duration_s + _LOAD_ENDS_WITHIN_S)
         told(f"the load has ended after {time.monotonic() - began_s:.0f} s")
         ended_s = time.monotonic()
