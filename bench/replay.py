@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--alerts", type=int, default=300)
     parser.add_argument("--spans-per-s", type=float, default=1000.0)
     parser.add_argument("--kills", type=int, default=0, help="day: how often the replay is killed and resumed")
+    parser.add_argument(
+        "--wait", action="store_true", help="day: wait for Enter before the replay, for a quiet machine"
+    )
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000, help="of the moments of the kills")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
@@ -111,6 +114,8 @@ def _day(arguments: argparse.Namespace) -> bool:
         day = Day(deployed, RECORDING, Stretch(None, until_ns))
         day.ingest()
         day.drop_tables()
+        if arguments.wait:
+            input("Enter to replay: ")
         replayed = day.replayed(arguments.kills, arguments.seed)
         is_same = day.is_the_same()
     is_fast = _is_fast("the day", replayed, (until_ns - first_ns) / 1e9)

@@ -90,7 +90,6 @@ class Day:
             print(f"{table:22} {rows:>10,} rows  {checksum % 2**64:016x}  {now[table][1] % 2**64:016x}  {verdict}")
         alerts = self._alerts()
         both = len(alerts & self._live_alerts)
-        for a in sorted(alerts ^ self._live_alerts): print(a in alerts, a)
         print(f"alerts of the replay {len(alerts)}, of live {len(self._live_alerts)}, the same {both}", flush=True)
         return now == self._lived
 
