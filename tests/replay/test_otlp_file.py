@@ -12,23 +12,12 @@ from replay.errors import SourceUnreadable
 from replay.records import SourceRecord, spans_of
 from replay.sources.otlp_file import OtlpFile
 from replay.stretch import Stretch
+from tests.replay.troubled import delimited
 from tests.tracecore.builders import MS, T0_NS, order_spans
 from tracecore.otlp import encode_spans
 
 S = 1_000_000_000
 EVERYTHING = Stretch()
-
-
-def delimited(*values: bytes) -> bytes:
-    """Each behind its length as a varint."""
-    whole = b""
-    for value in values:
-        length = len(value)
-        while length >= 128:
-            whole += bytes((length & 127 | 128,))
-            length >>= 7
-        whole += bytes((length,)) + value
-    return whole
 
 
 REQUESTS = [encode_spans(order_spans(number + 1, start_ms=number * 1000)) for number in range(3)]
