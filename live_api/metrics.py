@@ -33,7 +33,7 @@ class Metrics:
         self.deliveries = counter("deliveries", "Events written to subscribers who were level with the feed.", "feed")
         self.undecodable = counter("undecodable_records", "Records of the feed's topic that could not be read.", "feed")
         self.behind = counter("subscribers_behind", "Times a subscriber could not keep up.", "feed")
-        self.stuck = counter("subscribers_stuck", "Subscribers cut because they took nothing for too long.", "feed")
+        self.stuck = counter("subscribers_stuck", "Subscribers, and callers over HTTP, cut for doing nothing.", "feed")
         self.refused = counter("refused", "Connections and requests refused, by reason.", "reason")
         self.lag = Gauge(
             "tracewatch_live_api_lag_records",

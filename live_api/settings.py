@@ -23,9 +23,12 @@ class LiveApiSettings(BaseSettings):
         262_144, ge=1024, description="Bytes that may wait for a slow subscriber before it counts as behind."
     )
     stuck_after_s: float = Field(
-        30.0, gt=0, description="Seconds without taking a byte after which a slow subscriber is closed."
+        30.0, gt=0, description="Seconds without taking a byte, or without a request, after which a caller is cut."
     )
     max_subscribers: int = Field(2000, ge=1, description="Subscribers of all feeds together; more are refused (503).")
+    max_connections: int = Field(
+        4000, ge=1, description="Open connections, subscribers among them, beyond which requests are refused (503)."
+    )
     tokens: SecretStr = Field(SecretStr(""), description="Bearer tokens, comma-separated; none: everyone may call.")
     tokens_file: Path | None = Field(None, description="File with a bearer token a line; # begins a comment.")
     allowed_origins: str = Field(

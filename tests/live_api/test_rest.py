@@ -12,6 +12,7 @@ from tests.live_api.conftest import application
 from tests.live_api.history import MS, NOON_NS, Made, made_trace, request_of, store, trace_of
 from tracecore.buckets import bucket_of
 from tracecore.span import SpanKind
+from tracecore.topics import Topics
 from tracecore.window import OperationWindow
 
 AROUND_NOON = {"start": "2026-11-22T11:00:00Z", "end": "2026-11-22T13:00:00Z"}
@@ -220,6 +221,17 @@ async def test_tokens_guard_all_but_the_health_pages(history: str) -> None:
         for token in ("first", "second"):
             answer = await client.get("/openapi.json", headers={"Authorization": f"Bearer {token}"})
             assert answer.status_code == 200
+
+
+async def test_readiness_names_each_topic_that_is_not_read(queries: httpx.AsyncClient) -> None:
+    """This application's feeds were never started."""
+    assert (await queries.get("/healthz")).text == "ok\n"
+    answer = await queries.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    topics = Topics()
+    assert answer.json()["reasons"] == {
+        topic: f"no connection to {topic}" for topic in (topics.alerts, topics.traces, topics.windows, topics.silences)
+    }
 
 
 async def test_pages_of_other_origins_may_read_only_where_they_are_named(history: str) -> None:

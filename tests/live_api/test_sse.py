@@ -86,6 +86,8 @@ async def test_metrics_have_red_figures_with_exemplars(live_api: LiveApi, kafka:
     await publish(kafka.bootstrap_servers, topics.windows, [encode_window(window), encode_window(window)])
     await publish_alerts(kafka.bootstrap_servers, topics.alerts, [alert()])
     wanted = (
+        'tracewatch_operation_duration_seconds_bucket{kind="server",le="0.005",operation="GET /",service="cart"} 10.0'
+        ' # {trace_id="ababab',
         'tracewatch_operation_duration_seconds_count{kind="server",operation="GET /",service="cart"} 10.0',
         'tracewatch_operation_errors_total{kind="server",operation="GET /",service="cart"} 1.0 # {trace_id="cdcdcd',
         'tracewatch_live_api_events_total{feed="alerts"} 1.0',
