@@ -22,6 +22,7 @@ from tracewatch.encoder import SpanEncoder
 from tracewatch.gateway.otlp import _ids_to_base64
 from tracewatch.headers import HeaderTraceState
 from tracewatch.records import records
+from tracewatch.redaction import Redaction
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors" / "spans.json").read_text())["spans"]
 
@@ -79,7 +80,8 @@ values = st.recursive(
 
 @given(st.lists(st.dictionaries(st.text("abcdé", min_size=1, max_size=3), values, max_size=6), min_size=1, max_size=3))
 def test_any_attributes_are_written_as_the_stock_encoder_writes_them(attribute_sets: list[dict[str, Any]]) -> None:
-    encoder = SpanEncoder()
+    # Any number may be a payment card's: tests/producer/test_redaction.py is about those.
+    encoder = SpanEncoder(Redaction(defaults=False))
     for attributes in attribute_sets * 2:  # the second time from the cache
         span = recorded(**attributes)
         ours = encoded(span, encoder=encoder).resource_spans[0].scope_spans[0].spans[0].attributes

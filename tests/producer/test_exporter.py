@@ -128,6 +128,46 @@ def test_a_span_of_more_than_a_record_is_cut_to_fit(service: Service, delivered:
     assert service.exporter.counters.shortened_spans_total == 1
 
 
+def test_a_topic_that_takes_less_than_kafkas_default_gets_smaller_records(
+    apache_kafka: KafkaServer, make_topic: Callable[..., str], delivered: Read
+) -> None:
+    topic = make_topic("spans", config={"max.message.bytes": "20000"})
+    service = Service(apache_kafka.bootstrap_servers, topic)
+    with service.tracer.start_as_current_span("root"):
+        for number in range(100):
+            service.tracer.start_span("span", attributes={"n": number, "text": "x" * 1000}).end()
+        service.tracer.start_span("too large alone", attributes={"text": "x" * 30_000}).end()
+    assert service.provider.force_flush(20_000)
+    found = delivered(topic, 101)
+    assert sorted(each.span.name for each in found) == ["root"] + ["span"] * 100
+    counters = service.exporter.counters
+    assert (counters.exported_spans_total, counters.dropped_spans_total) == (101, 1)
+    service.provider.shutdown()
+
+
+def test_a_resource_of_more_than_a_record_does_not_stop_the_spans(
+    kafka: KafkaServer, make_topic: Callable[..., str], delivered: Read
+) -> None:
+    service = Service(kafka.bootstrap_servers, make_topic("spans"))
+    attributes = {"service.name": "large", "command": "x" * 2_000_000}
+    provider = TracerProvider(resource=Resource(attributes), shutdown_on_exit=False)
+    provider.add_span_processor(KafkaSpanProcessor(service.exporter))
+    provider.get_tracer("t").start_span("span", attributes={"text": "y" * 900_000}).end()
+    assert provider.force_flush(10_000)
+    (found,) = delivered(service.exporter.settings.topic, 1)
+    assert (found.service, found.span.name) == ("large", "span")
+    provider.shutdown()
+
+
+def test_a_span_that_does_not_fit_even_when_cut_is_dropped_and_counted(service: Service, delivered: Read) -> None:
+    nested = [[["z" * 64] * 64] * 64] * 8
+    service.provider.get_tracer("t").start_span("nested", attributes={"nested": nested}).end()
+    service.tracer.start_span("after").end()
+    assert service.provider.force_flush(30_000)
+    assert [each.span.name for each in delivered(service.exporter.settings.topic, 1)] == ["after"]
+    assert service.exporter.counters.dropped_spans_total == 1
+
+
 def test_odd_values_never_break_the_service(
     service: Service, delivered: Read, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -262,6 +302,36 @@ def test_a_name_is_resolved_while_the_interpreter_ends(
     assert delivered(topic, 1)[0].span.name == "at exit"
 
 
+def test_an_error_that_sampling_passed_over_is_delivered_where_asked(
+    run_service: Any, make_topic: Callable[..., str], delivered: Read
+) -> None:
+    topic = make_topic("spans")
+    run_service(
+        """
+import tracewatch
+from tracewatch.sampling import Ratio, parent_based
+tracewatch.configure("sampled", sampler=parent_based(Ratio(0.0)), keep_errors=True)
+
+@tracewatch.trace_function(name="fine")
+def fine(): ...
+
+@tracewatch.trace_function(name="fails")
+def fails():
+    fine()
+    raise ValueError
+
+fine()
+try:
+    fails()
+except ValueError:
+    pass
+""",
+        topic,
+    )
+    found = {each.span.name: each.span for each in delivered(topic, 2)}
+    assert found["fine"].parent_span_id == found["fails"].span_id
+
+
 def test_forked_workers_each_deliver_their_own(
     run_service: Any, make_topic: Callable[..., str], delivered: Read
 ) -> None:
@@ -312,12 +382,27 @@ def test_sigterm_flushes(kafka: KafkaServer, make_topic: Callable[..., str], del
     assert delivered(topic, 1)[0].span.name == "before the end"
 
 
+INSTRUMENTED_SERVICE = """
+from flask import Flask
+from opentelemetry import trace
+
+app = Flask("service")
+
+@app.get("/items/<int:number>")
+def item(number):
+    with trace.get_tracer("t").start_as_current_span("inside"):
+        return str(number)
+
+assert app.test_client().get("/items/7").data == b"7"
+"""
+
+
 def test_opentelemetry_instrument_finds_the_exporter_by_its_name(
     kafka: KafkaServer, make_topic: Callable[..., str], delivered: Read, tmp_path: Any
 ) -> None:
     topic = make_topic("spans")
     script = tmp_path / "service.py"
-    script.write_text("from opentelemetry import trace\ntrace.get_tracer('t').start_span('instrumented').end()\n")
+    script.write_text(INSTRUMENTED_SERVICE)
     outcome = subprocess.run(
         [Path(sys.executable).parent / "opentelemetry-instrument", sys.executable, str(script)],
         env=service_environment(kafka.bootstrap_servers, topic)
@@ -330,9 +415,11 @@ def test_opentelemetry_instrument_finds_the_exporter_by_its_name(
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert outcome.returncode == 0, outcome.stderr
-    (found,) = delivered(topic, 1)
-    assert (found.service, found.span.name) == ("auto", "instrumented")
+    found = {each.span.name: each for each in delivered(topic, 2)}
+    assert {each.service for each in found.values()} == {"auto"}
+    # What OpenTelemetry's Flask package emits, and the service's own span inside it.
+    assert found["inside"].span.parent_span_id == found["GET /items/<int:number>"].span.span_id

@@ -8,14 +8,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from tracewatch.partitioning import partition_of
-from tracewatch.records import EncodedSpan, Envelope, framed, records
+from tracewatch.records import EncodedSpan, framed, records
 
 
 def span(trace_id: int, number: int, service: str = "s", name: str = "n") -> EncodedSpan:
     resource = ResourceSpans(schema_url=service).SerializeToString()
     scope = ScopeSpans(schema_url="scope").SerializeToString()
     message = Span(trace_id=trace_id.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"), name=name)
-    return trace_id, Envelope(resource, scope), framed(message.SerializeToString())
+    return trace_id, resource, scope, framed(message.SerializeToString())
 
 
 def test_a_batch_is_one_record_for_each_partition() -> None:

@@ -1,5 +1,6 @@
 """Tracing for ASGI applications: FastAPI, Starlette and others."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, TracerProvider
 
-from tracewatch.configuration import SCOPE, server_tracer
+from tracewatch.configuration import SCOPE, flush, server_tracer
 from tracewatch.http_server import (
     TRACE_ID_HEADER,
     Attributes,
@@ -64,6 +65,9 @@ class TracingMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, _flushing_at_the_end(send))
+            return
         if (
             scope["type"] != "http"
             or _TRACED in scope
@@ -129,6 +133,16 @@ class TracingMiddleware:
             if span.is_recording():
                 set_exception(span, error)
             raise
+
+
+def _flushing_at_the_end(send: Send) -> Send:
+    # After a graceful end uvicorn raises SIGTERM anew with no handler set: no exit handler of ours would run.
+    async def send_after_flush(message: Message) -> None:
+        if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            await asyncio.to_thread(flush)
+        await send(message)
+
+    return send_after_flush
 
 
 def _end(span: Span, method: str, scope: Scope, root_path: str) -> None:

@@ -160,7 +160,8 @@ def _provider_of(service_name: str, pipeline: _Pipeline) -> TracerProvider:
 
 
 def _flush_on_sigterm() -> None:
-    # Only where nobody handles SIGTERM: a server that does (gunicorn, uvicorn) ends by exit, which flushes too.
+    # Only where nobody handles SIGTERM. A server that does ends by exit, which flushes too (gunicorn), or by the end of
+    # the lifespan, at which the ASGI middleware flushes (uvicorn).
     if threading.current_thread() is not threading.main_thread():
         return
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:

@@ -1,11 +1,11 @@
 """The background thread that turns ended spans into Kafka records.
 
 One daemon thread runs one event loop with two jobs. *Encoding* takes spans from
-the service's queue as soon as some wait, while the processor's caches still hold
-them, and turns them into bytes. *Delivering* sends what is encoded, a linger
-after the first span or earlier when asked, and keeps it until Kafka has
-acknowledged it. They are apart so that a Kafka that is away stops only the
-second: the queue goes on being emptied into compact bytes, up to a bound.
+the service's queue as soon as some wait, and turns them into bytes. *Delivering*
+sends what is encoded, a linger after the first span or earlier when asked, and
+keeps it until Kafka has acknowledged it. They are apart so that a Kafka that is
+away stops only the second: the queue goes on being emptied into compact bytes, up
+to a bound.
 """
 
 import asyncio
@@ -21,24 +21,25 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from opentelemetry.sdk.trace import ReadableSpan
 
 from tracewatch.background import ResolvingLoop, keep_out_of_traces_and_logs
+from tracewatch.counters import Counters
 from tracewatch.kafka import kafka_producer
-from tracewatch.pending import Counters, PendingSpans
+from tracewatch.pending import PendingSpans
 from tracewatch.records import Record, records
 from tracewatch.settings import MAX_RECORD_BYTES, ProducerSettings
 
 logger = logging.getLogger(__name__)
 
-# So many waiting spans are encoded without waiting for the round: held longer they cost a tenth more, in caches missed
-# and in passes of the garbage collector; woken for fewer, the thread itself would.
+# So many are encoded at once. One by one, where they end, they would cost twice that, because the encoder's code and
+# data would have left the processor's caches each time; more of them held for longer cost more again, in caches missed
+# and in passes of the garbage collector.
 ENCODE_AT_SPANS = 256
 # After so many the GIL is handed over, really: a request waits for at most ~1 ms of encoding. A poll would give it up
 # and take it again before another thread awakes.
-_SPANS_PER_SLICE = 256
 _PAUSE_S = 0.0001
 # Records cost by the piece (~0.1 ms each): under load, rounds grow apart rather than take more of the service's CPU.
 _LARGEST_CPU_SHARE = 0.1
-# What one round of deliveries carries at most; the rest follows in the next.
-_SPANS_PER_ROUND = 8192
+# What is grouped at once, in ~2 ms without giving up the GIL; the rest follows after Kafka's answer.
+_SPANS_PER_REQUEST = 2048
 _FIRST_BACKOFF_S = 0.25
 _MAX_BACKOFF_S = 5.0
 _LOG_LOSSES_EVERY_S = 60.0
@@ -50,7 +51,7 @@ class Delivery:
     """Encodes what is in ``queue`` and delivers it to ``settings.topic``. Runs from creation until ``stop``."""
 
     def __init__(self, settings: ProducerSettings, queue: deque[ReadableSpan], counters: Counters) -> None:
-        self.pending = PendingSpans(settings.max_pending_bytes, counters)
+        self.pending = PendingSpans(settings.max_pending_bytes, counters, settings.redaction)
         # What is asked for already. Set by service threads, cleared by ours before it takes spans; a race costs one
         # needless wake-up.
         self.armed = False
@@ -152,19 +153,22 @@ class Delivery:
         self._next_round_at = self._loop.time() + self._interval_s()
         # Cleared before the queue is read: a span that ends meanwhile arms the next round.
         self.armed = self.hurried = False
-        self._encode()
-        if self.pending:
-            self._idle.clear()
-            self._collected.set()
+        self._collect()
         self._log_losses()
 
     def _encode(self) -> None:
         self.encoding = False
         # Only what is here now: a service that is faster than this must not keep it from delivering.
-        for _ in range(-(-len(self._queue) // _SPANS_PER_SLICE)):
-            self.pending.encode(self._queue, _SPANS_PER_SLICE)
+        for _ in range(-(-len(self._queue) // ENCODE_AT_SPANS)):
+            self.pending.encode(self._queue, ENCODE_AT_SPANS)
             if self._queue:
                 time.sleep(_PAUSE_S)
+
+    def _collect(self) -> None:
+        self._encode()
+        if self.pending:
+            self._idle.clear()
+            self._collected.set()
 
     def _interval_s(self) -> float:
         """How long the next early flush has to wait: the setting, longer where a round costs much, up to the linger."""
@@ -195,7 +199,7 @@ class Delivery:
         while self.pending:
             producer = await self._connected_producer()
             partitions = await producer.partitions_for(self._settings.topic)
-            batch = records(self.pending.take(_SPANS_PER_ROUND), len(partitions), self._max_record_bytes)
+            batch = records(self.pending.take(_SPANS_PER_REQUEST), len(partitions), self._max_record_bytes)
             outcomes = await self._send(producer, batch)
             failure: BaseException | None = None
             for record, outcome in zip(batch, outcomes, strict=True):
@@ -265,10 +269,7 @@ class Delivery:
                 logger.debug("closing the Kafka producer: %s", error)
 
     async def _flushed(self) -> None:
-        self._encode()
-        if self.pending:
-            self._idle.clear()
-            self._collected.set()
+        self._collect()
         await self._idle.wait()
 
     def _note_failure(self, error: BaseException) -> None:

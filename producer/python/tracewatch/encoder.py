@@ -8,25 +8,29 @@ stock encoder's.
 """
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
+from tracewatch.counters import Counters
 from tracewatch.fragments import AttributeFragments
 from tracewatch.protobuf import delimited, text, varint
-from tracewatch.records import EncodedSpan, Envelope, framed
+from tracewatch.records import ENVELOPE_FRAMING_BYTES, EncodedSpan, framed
+from tracewatch.redaction import Redaction
 from tracewatch.settings import MAX_RECORD_BYTES
 
 # Names are few unless somebody builds them at run time: all is forgotten then.
 _CACHED_NAMES: Final = 1024
 _CACHED_NAME_BYTES: Final = 160
 _CACHED_ENVELOPES: Final = 1024
-# An envelope may take half a record, or no span would fit beside it; beyond that its texts are cut, in turn, to these.
+# An envelope may take half a record, or no span would fit beside it; below the other half every span fits.
 _LARGEST_ENVELOPE_BYTES: Final = MAX_RECORD_BYTES // 2
-_ENVELOPE_CUTS: Final = (16_384, 1024, 64)
+_FITS_BYTES: Final = MAX_RECORD_BYTES // 2 - 64
+# What is too large is encoded again with its texts cut to these lengths, in turn.
+_CUTS: Final = (16_384, 1024, 64)
 
 _fixed64 = struct.Struct("<Q").pack
 # start_time_unix_nano (7) and end_time_unix_nano (8), both fixed64, are neighbours: one call.
@@ -48,27 +52,32 @@ _UNSET: Final = StatusCode.UNSET
 class SpanEncoder:
     """Encodes spans; holds the fragments it has encoded before. Not for use by two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, redaction: Redaction | None = None, counters: Counters | None = None) -> None:
+        """``redaction``: what is masked; the built-in keys and card numbers if not given. ``counters``: cut spans."""
+        self._redaction = redaction or Redaction()
+        self._counters = counters or Counters()
         # Tags: field number << 3 | 2, length-delimited.
-        self._of_spans = AttributeFragments(b"\x4a")
-        self._of_events = AttributeFragments(b"\x1a")
-        self._of_links = AttributeFragments(b"\x22")
+        self._of_spans = AttributeFragments(b"\x4a", self._redaction)
+        self._of_events = AttributeFragments(b"\x1a", self._redaction)
+        self._of_links = AttributeFragments(b"\x22", self._redaction)
         self._names: dict[str, bytes] = {}
-        # The objects are kept beside their encoding: an id() cannot be taken by another while they are.
-        self._envelopes: dict[tuple[int, int], tuple[Resource, InstrumentationScope | None, Envelope]] = {}
-        # Those of the last span, most often the next one's too.
-        self._resource: Resource | None = None
-        self._scope: InstrumentationScope | None = None
-        self._envelope = Envelope(b"", b"")
+        self._envelopes: dict[tuple[int, int], _Envelope] = {}
+        # That of the last span, most often the next one's too.
+        self._envelope = _Envelope(None, None, b"", b"")
 
-    def encoded(self, span: ReadableSpan, max_text_length: int | None = None) -> EncodedSpan:
-        """A span as records take it; for ``max_text_length`` see ``span``."""
-        resource, scope = span._resource, span._instrumentation_scope
-        if resource is not self._resource or scope is not self._scope:
-            self._envelope = self._envelope_of(resource, scope)
-            self._resource, self._scope = resource, scope
+    def encoded(self, span: ReadableSpan) -> EncodedSpan:
+        """A span as records take it, its texts cut where it would not fit into one.
+
+        Raises ValueError if it still does not, and whatever a hostile value raises: a str whose ``encode`` fails.
+        """
+        envelope = self._envelope
+        if span._resource is not envelope.resource or span._instrumentation_scope is not envelope.scope:
+            envelope = self._envelope = self._envelope_of(span._resource, span._instrumentation_scope)
+        body = self.span(span)
+        if len(body) > _FITS_BYTES:
+            body = self._fitting(span, body, envelope)
         assert span._context is not None
-        return span._context.trace_id, self._envelope, framed(self.span(span, max_text_length))
+        return span._context.trace_id, envelope.resource_bytes, envelope.scope_bytes, framed(body)
 
     def span(self, span: ReadableSpan, max_text_length: int | None = None) -> bytes:
         """One ``Span`` message, without its tag and length.
@@ -89,7 +98,7 @@ class SpanEncoder:
             parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
             if parent.is_remote:
                 all_flags = _REMOTE_FLAGS
-        name = span._name if max_text_length is None else span._name[:max_text_length]
+        name = span._name if max_text_length is None else self._redaction.text(span._name)[:max_text_length]
         parts.append(self._names.get(name) or self._named(name))
         parts.append(_KINDS[span._kind._value_])
         parts.append(_start_and_end(0x39, span._start_time or 0, 0x41, span._end_time or 0))
@@ -109,22 +118,34 @@ class SpanEncoder:
             if span.dropped_links:
                 parts.append(b"\x70" + varint(span.dropped_links))
         if status._status_code is not _UNSET:
-            message = status.description
+            message = self._redaction.text(status.description or "")
             body = b"\x12" + text(message[:max_text_length] if max_text_length else message) if message else b""
             parts.append(b"\x7a" + delimited(body + bytes((0x18, status.status_code.value))))
         parts.append(all_flags[flags & 0xFF])
         return b"".join(parts)
 
-    def _envelope_of(self, resource: Resource, scope: InstrumentationScope | None) -> Envelope:
-        known = self._envelopes.get((id(resource), id(scope)))
+    def _fitting(self, span: ReadableSpan, body: bytes, envelope: "_Envelope") -> bytes:
+        limit = MAX_RECORD_BYTES - envelope.size_bytes - 64
+        if len(body) <= limit:
+            return body
+        for max_text_length in _CUTS:
+            shortened = self.span(span, max_text_length)
+            if len(shortened) <= limit:
+                self._counters.shortened_spans_total += 1
+                return shortened
+        raise ValueError(f"a span of {len(body)} bytes does not fit into a record, even with its texts cut")
+
+    def _envelope_of(self, resource: Resource, scope: InstrumentationScope | None) -> "_Envelope":
+        key = (id(resource), id(scope))
+        known = self._envelopes.get(key)
         if known is None:
             if len(self._envelopes) >= _CACHED_ENVELOPES:
                 self._envelopes.clear()
-            known = self._envelopes[id(resource), id(scope)] = (resource, scope, _envelope(resource, scope))
-        return known[2]
+            known = self._envelopes[key] = _envelope(resource, scope, self._redaction)
+        return known
 
     def _event(self, event: Event, max_text_length: int | None) -> bytes:
-        body = b"\x09" + _fixed64(event.timestamp) + b"\x12" + text(event.name)
+        body = b"\x09" + _fixed64(event.timestamp) + b"\x12" + text(self._redaction.text(event.name))
         body += self._of_events.encoded(event.attributes, max_text_length)
         return body + (b"\x20" + varint(event.dropped_attributes) if event.dropped_attributes else b"")
 
@@ -140,7 +161,7 @@ class SpanEncoder:
         return body + _link_flags(0x35, context.trace_flags & 0xFF | _HAS_IS_REMOTE | remote)
 
     def _named(self, name: str) -> bytes:
-        encoded = b"\x2a" + text(name)
+        encoded = b"\x2a" + text(self._redaction.text(name))
         if len(encoded) <= _CACHED_NAME_BYTES:
             if len(self._names) >= _CACHED_NAMES:
                 self._names.clear()
@@ -148,26 +169,39 @@ class SpanEncoder:
         return encoded
 
 
-def _envelope(resource: Resource, scope: InstrumentationScope | None) -> Envelope:
-    for max_text_length in (None, *_ENVELOPE_CUTS):
-        envelope = Envelope(_resource(resource, max_text_length), _scope(scope, max_text_length))
+class _Envelope(NamedTuple):
+    """What a span lies in, encoded; beside the objects themselves, whose id() no other can take while they are here."""
+
+    resource: Resource | None
+    scope: InstrumentationScope | None
+    resource_bytes: bytes
+    scope_bytes: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.resource_bytes) + len(self.scope_bytes) + ENVELOPE_FRAMING_BYTES
+
+
+def _envelope(resource: Resource, scope: InstrumentationScope | None, redaction: Redaction) -> _Envelope:
+    for cut in (None, *_CUTS):
+        envelope = _Envelope(resource, scope, _resource(resource, redaction, cut), _scope(scope, redaction, cut))
         if envelope.size_bytes <= _LARGEST_ENVELOPE_BYTES:
             return envelope
     # Thousands of attributes: what names the service is worth more than all the rest.
     named = Resource({SERVICE_NAME: resource.attributes.get(SERVICE_NAME, "")})
-    return Envelope(_resource(named, _ENVELOPE_CUTS[-1]), b"")
+    return _Envelope(resource, scope, _resource(named, redaction, _CUTS[-1]), b"")
 
 
-def _resource(resource: Resource, max_text_length: int | None) -> bytes:
-    body = AttributeFragments(b"\x0a").encoded(resource.attributes, max_text_length)
+def _resource(resource: Resource, redaction: Redaction, max_text_length: int | None) -> bytes:
+    body = AttributeFragments(b"\x0a", redaction).encoded(resource.attributes, max_text_length)
     return b"\x0a" + delimited(body) + (b"\x1a" + text(resource.schema_url) if resource.schema_url else b"")
 
 
-def _scope(scope: InstrumentationScope | None, max_text_length: int | None) -> bytes:
+def _scope(scope: InstrumentationScope | None, redaction: Redaction, max_text_length: int | None) -> bytes:
     if scope is None:
         return b""
     body = b"\x0a" + text(scope.name[:max_text_length])
     if scope.version:
         body += b"\x12" + text(scope.version[:max_text_length])
-    body += AttributeFragments(b"\x1a").encoded(scope.attributes, max_text_length)
+    body += AttributeFragments(b"\x1a", redaction).encoded(scope.attributes, max_text_length)
     return b"\x0a" + delimited(body) + (b"\x1a" + text(scope.schema_url) if scope.schema_url else b"")

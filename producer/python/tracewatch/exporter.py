@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
 
+from tracewatch.counters import Counters
 from tracewatch.delivery import ENCODE_AT_SPANS, Delivery
-from tracewatch.pending import Counters
 from tracewatch.settings import ProducerSettings
 
 logger = logging.getLogger(__name__)

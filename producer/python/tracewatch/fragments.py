@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tracewatch.protobuf import any_value, cut, delimited, text, utf8, varint
+from tracewatch.redaction import MASK, Redaction
 
 # Longer fragments are seldom seen twice: caching them would only hold memory.
 _CACHED_FRAGMENT_BYTES: Final = 160
@@ -22,14 +23,15 @@ _KEPT_HEADS: Final = 512
 
 
 class AttributeFragments(dict[str, "_OfKey"]):
-    """Encodes the attributes of one kind of message; ``tag`` is the attribute field's there.
+    """Encodes the attributes of one kind of message, secrets masked; ``tag`` is the attribute field's there.
 
     Not for use by two threads at once.
     """
 
-    def __init__(self, tag: bytes) -> None:
+    def __init__(self, tag: bytes, redaction: Redaction) -> None:
         super().__init__()
         self.tag = tag
+        self.redaction = redaction
         self.kept = 0
 
     def encoded(self, attributes: Mapping[str, Any] | None, max_text_length: int | None = None) -> bytes:
@@ -37,7 +39,10 @@ class AttributeFragments(dict[str, "_OfKey"]):
         if not attributes:
             return b""
         if max_text_length is not None:
-            return b"".join(self[key].other(cut(value, max_text_length)) for key, value in attributes.items())
+            # Masked before it is cut: half of a card number would pass.
+            return b"".join(
+                self[key].other(cut(self.redaction.value(value), max_text_length)) for key, value in attributes.items()
+            )
         if self.kept >= _CACHED_FRAGMENTS or len(self) >= _CACHED_KEYS:
             self.clear()
             self.kept = 0
@@ -52,7 +57,7 @@ class AttributeFragments(dict[str, "_OfKey"]):
             )
 
     def __missing__(self, key: str) -> "_OfKey":
-        fragments = self[key] = _OfKey(self, key)
+        fragments = self[key] = (_OfSecretKey if self.redaction.is_secret(key) else _OfKey)(self, key)
         return fragments
 
 
@@ -73,7 +78,7 @@ class _OfKey(dict[Any, bytes]):
     def __missing__(self, value: Any) -> bytes:
         kind = type(value)
         if kind is str:
-            data = utf8(value)
+            data = utf8(self._all.redaction.text(value))
             size = len(data)
             fragment = (self._heads.get(size) or self._head(size)) + data
             if len(self) < _CACHED_VALUES_OF_A_KEY and size <= _CACHED_FRAGMENT_BYTES:
@@ -92,7 +97,7 @@ class _OfKey(dict[Any, bytes]):
 
     def other(self, value: object) -> bytes:
         """The fragment of any value, not kept."""
-        return self._all.tag + delimited(self._key + delimited(any_value(value)))
+        return self._all.tag + delimited(self._key + delimited(any_value(self._all.redaction.value(value))))
 
     def _head(self, size: int) -> bytes:
         """All that stands before a text of ``size`` bytes: tag, lengths and key."""
@@ -102,3 +107,15 @@ class _OfKey(dict[Any, bytes]):
         if size <= _KEPT_HEADS:
             self._heads[size] = head
         return head
+
+
+class _OfSecretKey(_OfKey):
+    """Answers the mask for every value, and keeps none of them."""
+
+    __slots__ = ()
+
+    def __missing__(self, value: Any) -> bytes:
+        return self.other(value)
+
+    def other(self, value: object) -> bytes:
+        return super().other(MASK)

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
@@ -13,6 +14,8 @@ from opentelemetry.util.types import AttributeValue
 
 from tracewatch.configuration import tracer
 from tracewatch.http_server import set_exception
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,10 +50,21 @@ def trace_function(
 
 
 def add_metadata(metadata: Mapping[str, AttributeValue] | None = None, /, **values: AttributeValue) -> None:
-    """Put attributes on the current span; nothing without one. Keys that are no identifiers go into the mapping."""
+    """Put attributes on the current span; nothing without one. Keys that are no identifiers go into the mapping.
+
+    Never raises: a value that cannot be read (its ``__str__`` fails) is left out.
+    """
     span = trace.get_current_span()
     if span.is_recording():
-        span.set_attributes({**(metadata or {}), **values})
+        attributes = {**(metadata or {}), **values}
+        try:
+            span.set_attributes(attributes)
+        except Exception:
+            for key, value in attributes.items():
+                try:
+                    span.set_attribute(key, value)
+                except Exception:
+                    logger.warning("The metadata %r of a span cannot be read and is left out", key)
 
 
 def _traced(

@@ -56,10 +56,17 @@ def set_response(span: Span, status_code: int) -> None:
 
 
 def set_exception(span: Span, error: BaseException) -> None:
-    """An exception that left the handler: an event, the error type and the status."""
-    span.record_exception(error, escaped=True)
-    span.set_attribute("error.type", error_type(error))
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    """An exception that left the handler: an event, the error type and the status. Never raises another."""
+    kind = error_type(error)
+    try:
+        description = f"{type(error).__name__}: {error}"
+        span.record_exception(error, escaped=True)
+    except Exception:
+        # Its __str__ fails; the service must see the exception itself, not ours about it.
+        description = type(error).__name__
+        span.add_event("exception", {"exception.type": kind, "exception.escaped": "True"})
+    span.set_attribute("error.type", kind)
+    span.set_status(Status(StatusCode.ERROR, description))
 
 
 def redacted(query: str) -> str:

@@ -6,22 +6,14 @@ from typing import NamedTuple
 from tracewatch.partitioning import partitions_of
 from tracewatch.protobuf import delimited, varint
 
+# A span on its way: its trace id; what it lies in, a ``ResourceSpans`` without its scope_spans and a ``ScopeSpans``
+# without its spans; and the span as it stands in there, tag and length first. A plain tuple of plain values, because
+# one is made for every span: a NamedTuple costs five times that, and the garbage collector would follow it.
+EncodedSpan = tuple[int, bytes, bytes, bytes]
 
-class Envelope(NamedTuple):
-    """What spans lie in: a ``ResourceSpans`` without its scope_spans, a ``ScopeSpans`` without its spans."""
-
-    resource: bytes
-    scope: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """What the envelope adds to a record; each nesting level, a tag and a varint of at most four bytes."""
-        return len(self.resource) + len(self.scope) + 10
-
-
-# A span on its way: its trace id, its envelope, and the span as it stands in one, tag and length first. A plain tuple,
-# because one is made for every span: a NamedTuple costs five times that.
-EncodedSpan = tuple[int, Envelope, bytes]
+# The tags and lengths (at most four bytes each) of the two messages that a span lies in.
+ENVELOPE_FRAMING_BYTES = 10
+_FRAMES = tuple(b"\x12" + varint(size) for size in range(2048))
 
 
 class Record(NamedTuple):
@@ -30,9 +22,6 @@ class Record(NamedTuple):
     partition: int
     value: bytes
     spans: list[EncodedSpan]
-
-
-_FRAMES = tuple(b"\x12" + varint(size) for size in range(2048))
 
 
 def framed(span: bytes) -> bytes:
@@ -53,45 +42,55 @@ def records(spans: Sequence[EncodedSpan], partition_count: int, max_record_bytes
     of_traces = {trace_id: groups[partition] for trace_id, partition in zip(traces, partitions, strict=True)}
     done: list[Record] = []
     for span in spans:
-        trace_id, envelope, body = span
+        trace_id, resource, scope, body = span
         group = of_traces[trace_id]
-        bodies = group.bodies.get(envelope)
-        size = len(body) if bodies is not None else len(body) + envelope.size_bytes
+        # One service's spans share the very objects: most of the time there is nothing to look up.
+        if resource is not group.resource or scope is not group.scope:
+            group.turn_to(resource, scope)
+        size = len(body)
         if group.size_bytes + size > max_record_bytes and group.spans:
             done.append(group.record())
-            bodies = None
-            size = len(body) + envelope.size_bytes
-        if bodies is None:
-            bodies = group.bodies[envelope] = []
-        bodies.append(body)
+            group.turn_to(resource, scope)
+        group.bodies.append(body)
         group.spans.append(span)
         group.size_bytes += size
     done.extend(group.record() for group in groups.values())
     return done
 
 
-def request(bodies: dict[Envelope, list[bytes]]) -> bytes:
-    """An ``ExportTraceServiceRequest`` in protobuf: framed spans by their envelopes."""
-    resources: dict[bytes, list[bytes]] = {}
-    for envelope, spans in bodies.items():
-        scope_spans = b"\x12" + delimited(b"".join((envelope.scope, *spans)))
-        resources.setdefault(envelope.resource, [envelope.resource]).append(scope_spans)
-    return b"".join([b"\x0a" + delimited(b"".join(parts)) for parts in resources.values()])
-
-
 class _Group:
     """Spans of a partition's next record and an upper bound of its size."""
 
-    __slots__ = ("bodies", "partition", "size_bytes", "spans")
+    __slots__ = ("_envelopes", "bodies", "partition", "resource", "scope", "size_bytes", "spans")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self.bodies: dict[Envelope, list[bytes]] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self._envelopes: dict[bytes, dict[bytes, list[bytes]]] = {}
+        self.resource: bytes | None = None
+        self.scope: bytes | None = None
+        self.bodies: list[bytes] = []
         self.spans: list[EncodedSpan] = []
         self.size_bytes = 0
 
+    def turn_to(self, resource: bytes, scope: bytes) -> None:
+        """Let ``bodies`` be the spans of this resource and scope."""
+        self.resource, self.scope = resource, scope
+        scopes = self._envelopes.setdefault(resource, {})
+        if scope not in scopes:
+            scopes[scope] = []
+            self.size_bytes += len(resource) + len(scope) + ENVELOPE_FRAMING_BYTES
+        self.bodies = scopes[scope]
+
     def record(self) -> Record:
         """What is grouped, as a record; the group is empty then."""
-        record = Record(self.partition, request(self.bodies), self.spans)
-        self.bodies, self.spans, self.size_bytes = {}, [], 0
+        parts = []
+        for resource, scopes in self._envelopes.items():
+            bodies = [b"\x12" + delimited(b"".join((scope, *spans))) for scope, spans in scopes.items() if spans]
+            if bodies:
+                parts.append(b"\x0a" + delimited(b"".join((resource, *bodies))))
+        record = Record(self.partition, b"".join(parts), self.spans)
+        self._begin()
         return record
