@@ -13,7 +13,7 @@ from live_api.frames import text_frame
 from live_api.jaeger_metrics import Point, metric_family
 from live_api.parameters import Parameters, go_duration_ns, rfc3339_ns, tags_of, trace_id_of
 from live_api.red import Red
-from live_api.trace_query import SpanQuery, spans_statement
+from live_api.trace_query import SpanQuery, TraceQuery, spans_statement, traces_statement
 from live_api.traces import decode_summary
 from live_api.views import page_cursor, read_page_cursor
 from tests.live_api.builders import alert, closed_trace
@@ -178,13 +178,13 @@ def test_page_cursor_reads_as_it_was_written(time_ns: int, last_id: str) -> None
     st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4), st.text(max_size=10), st.text(max_size=10)
 )
 def test_no_value_ever_stands_in_the_sql(tags: dict[str, str], service: str, operation: str) -> None:
-    plain, _ = spans_statement(
-        SpanQuery(0, 1, 1, "s" if service else "", "o" if operation else "", tags=dict.fromkeys(tags, "v"))
-    )
-    sql, parameters = spans_statement(SpanQuery(0, 1, 1, service, operation, tags=tags))
     special = {"error", "event", "span.kind", "otel.status_code"} & tags.keys()
-    assert special or sql == plain
-    assert not service or parameters["service"] == service
+    some = ("s" if service else "", "o" if operation else "")
+    for query, statement in ((SpanQuery, spans_statement), (TraceQuery, traces_statement)):
+        plain, _ = statement(query(0, 1, 1, *some, tags=dict.fromkeys(tags, "v")))  # type: ignore[operator]
+        sql, parameters = statement(query(0, 1, 1, service, operation, tags=tags))  # type: ignore[operator]
+        assert special or sql == plain
+        assert not service or parameters["service"] == service
 
 
 def window(start_s: int, spans: int, *, partition: int = 0, operation: str = "GET /") -> OperationWindow:
