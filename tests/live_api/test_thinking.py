@@ -1,5 +1,7 @@
 """What decides, and asks nobody: access, filters, parameters, what fires, RED counters, metrics of Jaeger's Monitor."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,9 +182,10 @@ def test_page_cursor_reads_as_it_was_written(time_ns: int, last_id: str) -> None
 def test_no_value_ever_stands_in_the_sql(tags: dict[str, str], service: str, operation: str) -> None:
     special = {"error", "event", "span.kind", "otel.status_code"} & tags.keys()
     some = ("s" if service else "", "o" if operation else "")
-    for query, statement in ((SpanQuery, spans_statement), (TraceQuery, traces_statement)):
-        plain, _ = statement(query(0, 1, 1, *some, tags=dict.fromkeys(tags, "v")))  # type: ignore[operator]
-        sql, parameters = statement(query(0, 1, 1, service, operation, tags=tags))  # type: ignore[operator]
+    ways: tuple[tuple[Any, Any], ...] = ((SpanQuery, spans_statement), (TraceQuery, traces_statement))
+    for query, statement in ways:
+        plain, _ = statement(query(0, 1, 1, *some, tags=dict.fromkeys(tags, "v")))
+        sql, parameters = statement(query(0, 1, 1, service, operation, tags=tags))
         assert special or sql == plain
         assert not service or parameters["service"] == service
 
