@@ -6,7 +6,8 @@ import sys
 
 from migrations.runner import MigrationFailed, migrate_down, migrate_up, migration_status
 from tracecore.errors import InvalidSetting
-from tracecore.settings import DatabaseSettings, read
+from tracecore.logs import start_logging
+from tracecore.settings import DatabaseSettings, LogSettings, read
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     down.add_argument("--steps", type=_at_least_one, default=1, help="how many, newest first (default 1)")
     down.add_argument("--all", action="store_true", help="all of them")
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        start_logging(read(LogSettings), "migrations", usual_level=logging.WARNING)
         url = read(DatabaseSettings).url.get_secret_value()
         if chosen.command == "status":
             return _show_status(url)

@@ -32,7 +32,8 @@ from replay.sources.chosen import chosen_source, chosen_stretch, fixed_request
 from replay.sources.source import Source
 from replay.stretch import Stretch
 from tracecore.errors import MalformedPayload, TracewatchError
-from tracecore.settings import DatabaseSettings, KafkaSettings, read
+from tracecore.logs import start_logging
+from tracecore.settings import DatabaseSettings, KafkaSettings, LogSettings, read
 
 #: Exit code of a command that Ctrl-C ended, as shells have it.
 INTERRUPTED = 130
@@ -41,11 +42,11 @@ _PIPE_WIDTH = 160
 
 def main() -> int:
     """Returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # A pipe has no width of its own: tables keep theirs.
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     arguments = parser().parse_args()
     try:
+        start_logging(read(LogSettings), "replay", usual_level=logging.WARNING)
         return asyncio.run(_interruptible(_Commands(console).run(arguments)))
     except (TracewatchError, KafkaError, psycopg.Error, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"replay: {error}", markup=False)

@@ -18,8 +18,9 @@ from sink.settings import SinkSettings
 from sink.store import Store
 from sink.telemetry import Metrics, TelemetryServer, steady_s
 from tracecore.errors import InvalidSetting
+from tracecore.logs import start_logging
 from tracecore.redaction import Redaction
-from tracecore.settings import DatabaseSettings, KafkaSettings, RedactionSettings, read
+from tracecore.settings import DatabaseSettings, KafkaSettings, LogSettings, RedactionSettings, read
 
 logger = logging.getLogger("sink")
 
@@ -27,9 +28,9 @@ logger = logging.getLogger("sink")
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 after SIGTERM or a command that was done, 1 if something is wrong that a person must change."""
     chosen = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     try:
+        start_logging(read(LogSettings), "sink")
+        logging.getLogger("aiokafka").setLevel(logging.ERROR)
         if chosen.command == "dead-letters":
             return dead_letters.main(chosen, read(KafkaSettings))
         settings, database = read(SinkSettings), read(DatabaseSettings)
@@ -37,16 +38,16 @@ def main(arguments: list[str] | None = None) -> int:
             return _keep_house_once(settings, database, chosen.dry_run)
         asyncio.run(_run(settings, read(KafkaSettings), database, read(RedactionSettings).redaction))
     except InvalidSetting as error:
-        print(f"sink: {error}", file=sys.stderr)
+        logger.error("%s", error)
         return 1
     except KafkaError as error:
-        print(f"sink: Kafka cannot be reached; is TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS right? {error}", file=sys.stderr)
+        logger.error("Kafka cannot be reached; is TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS right? %s", error)
         return 1
     except StoreAway as error:
-        print(f"sink: PostgreSQL cannot do it; is TRACEWATCH_DATABASE_URL right? {error}", file=sys.stderr)
+        logger.error("PostgreSQL cannot do it; is TRACEWATCH_DATABASE_URL right? %s", error)
         return 1
     except OSError as error:
-        print(f"sink: cannot serve /healthz; is TRACEWATCH_SINK_PORT taken? {error}", file=sys.stderr)
+        logger.error("cannot serve /healthz; is TRACEWATCH_SINK_PORT taken? %s", error)
         return 1
     return 0
 

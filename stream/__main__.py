@@ -14,10 +14,10 @@ from stream.topic_creation import create_topics, partitions_of
 from stream.watchdog import watch
 from tracecore.batch_analysis import warm_up
 from tracecore.errors import TracewatchError
-from tracecore.settings import KafkaSettings, read
+from tracecore.logs import start_logging
+from tracecore.settings import KafkaSettings, LogSettings, read
 
-logger = logging.getLogger(__name__)
-logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+logger = logging.getLogger("stream")
 
 
 async def _prepared(kafka: KafkaSettings, settings: StreamSettings) -> int:
@@ -37,11 +37,13 @@ def _compile() -> None:
 def main() -> None:
     """Read the settings, make sure of the topics, run until a signal."""
     try:
+        start_logging(read(LogSettings), "stream")
         kafka, settings = read(KafkaSettings), read(StreamSettings)
         partitions = asyncio.run(_prepared(kafka, settings))
         app = create_app(kafka, settings, partitions)
     except TracewatchError as error:
-        sys.exit(f"stream: {error}")
+        logger.error("%s", error)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     watch(app)

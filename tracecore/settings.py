@@ -8,25 +8,32 @@ import re
 import ssl
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from tracecore.errors import InvalidSetting
 from tracecore.redaction import Redaction
 from tracecore.topics import Topics
+
+_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_FIELD = re.compile(r'field "(\w+)"')
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 def read(settings: type[SettingsT]) -> SettingsT:
     """Read ``settings`` from the environment; raises ``InvalidSetting`` for the first wrong variable."""
+    prefix = settings.model_config.get("env_prefix", "")
     try:
         return settings()
+    except SettingsError as error:
+        # A list or a mapping that is no JSON; pydantic tells the field in words, and not what stood there.
+        named = _FIELD.search(str(error))
+        raise InvalidSetting(f"{prefix}{named[1] if named else ''}".upper(), "is no valid JSON") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0]) if first["loc"] else ""
-        variable = f"{settings.model_config.get('env_prefix', '')}{field}".upper()
-        raise InvalidSetting(variable, first["msg"]) from None
+        raise InvalidSetting(f"{prefix}{field}".upper(), first["msg"]) from None
 
 
 class KafkaSettings(BaseSettings):
@@ -45,9 +52,27 @@ class KafkaSettings(BaseSettings):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "PLAIN", description="SASL mechanism, where the protocol is SASL_*."
     )
-    sasl_username: str | None = Field(None, description="SASL user.")
-    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    sasl_username: str | None = Field(None, validate_default=True, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, validate_default=True, description="SASL password.")
     ssl_cafile: str | None = Field(None, description="File of the certificate authority; the system's, if unset.")
+
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _is_there(cls, value: str | SecretStr | None, info: ValidationInfo) -> str | SecretStr | None:
+        protocol = info.data.get("security_protocol", "")
+        if protocol.startswith("SASL_") and not value:
+            raise ValueError(f"is needed, because TRACEWATCH_KAFKA_SECURITY_PROTOCOL is {protocol}")
+        return value
+
+    @field_validator("ssl_cafile")
+    @classmethod
+    def _is_readable(cls, path: str | None) -> str | None:
+        if path is not None:
+            try:
+                ssl.create_default_context(cafile=path)
+            except OSError as error:  # ssl.SSLError is one
+                raise ValueError(f"is no readable PEM file: {error}") from None
+        return path
 
     @property
     def topics(self) -> Topics:
@@ -69,6 +94,18 @@ class KafkaSettings(BaseSettings):
         if self.security_protocol.endswith("SSL"):
             options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_cafile)
         return options
+
+
+class LogSettings(BaseSettings):
+    """How every room logs, the gateway too."""
+
+    model_config = SettingsConfigDict(env_prefix="TRACEWATCH_LOG_", frozen=True)
+
+    format: Literal["text", "json"] = Field("text", description="Lines for people, or a JSON object a line.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
+        None,
+        description="Least level of our own lines: DEBUG, INFO, WARNING or ERROR; if unset INFO, of commands WARNING.",
+    )
 
 
 class RedactionSettings(BaseSettings):
@@ -111,3 +148,11 @@ class DatabaseSettings(BaseSettings):
     url: SecretStr = Field(
         SecretStr("postgresql://localhost:5432/tracewatch"), description="PostgreSQL connection URL."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_encoded(cls, url: SecretStr) -> SecretStr:
+        # libpq would repeat what it cannot read, and that is most often the password.
+        if _BARE_PERCENT.search(url.get_secret_value()):
+            raise ValueError("has a % that is not followed by two hex digits: write it as %25")
+        return url

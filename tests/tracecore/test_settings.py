@@ -1,9 +1,10 @@
 import ssl
+from pathlib import Path
 
 import pytest
 
 from tracecore.errors import InvalidSetting, TracewatchError
-from tracecore.settings import DatabaseSettings, KafkaSettings, read
+from tracecore.settings import DatabaseSettings, KafkaSettings, RedactionSettings, read
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,42 @@ def test_credentials_reach_the_client_and_not_the_log(monkeypatch: pytest.Monkey
 
 def test_sasl_without_tls_has_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACEWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    monkeypatch.setenv("TRACEWATCH_KAFKA_SASL_USERNAME", "me")
+    monkeypatch.setenv("TRACEWATCH_KAFKA_SASL_PASSWORD", "hunter2")
     options = read(KafkaSettings).client_options()
-    assert options["sasl_plain_password"] is None and "ssl_context" not in options
+    assert options["sasl_plain_password"] == "hunter2" and "ssl_context" not in options
+
+
+def test_sasl_needs_a_user_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("TRACEWATCH_KAFKA_SASL_USERNAME", "me")
+    with pytest.raises(InvalidSetting, match="TRACEWATCH_KAFKA_SASL_PASSWORD: .*is needed"):
+        read(KafkaSettings)
+
+
+def test_an_authority_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for path in (tmp_path / "ca.pem", tmp_path / "none.pem"):
+        monkeypatch.setenv("TRACEWATCH_KAFKA_SSL_CAFILE", str(path))
+        with pytest.raises(InvalidSetting, match="TRACEWATCH_KAFKA_SSL_CAFILE: .*no readable PEM file"):
+            read(KafkaSettings)
+
+
+def test_a_list_that_is_no_json_is_named_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEWATCH_REDACT_PATTERNS", "hunter2")
+    with pytest.raises(InvalidSetting, match="TRACEWATCH_REDACT_PATTERNS: is no valid JSON") as caught:
+        read(RedactionSettings)
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("TRACEWATCH_REDACT_PATTERNS", '["("]')
+    with pytest.raises(InvalidSetting, match="TRACEWATCH_REDACT_PATTERNS: .*no regular expression"):
+        read(RedactionSettings)
+
+
+def test_a_password_that_libpq_would_repeat_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEWATCH_DATABASE_URL", "postgresql://user:50%hunter2@db/traces")
+    with pytest.raises(InvalidSetting, match="TRACEWATCH_DATABASE_URL: .*%25") as caught:
+        read(DatabaseSettings)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_database_url_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,18 +13,22 @@ try:
     from tracewatch.gateway.app import gateway
 except ImportError as error:
     raise SystemExit(str(MissingPackage(error.name or "starlette", "gateway"))) from error
+from tracewatch.gateway.logs import start_logging
 from tracewatch.gateway.settings import GatewaySettings
+
+logger = logging.getLogger("tracewatch.gateway")
 
 _GRACE_S = 10
 
 
 def main() -> None:
     """Serve; exit status 2 for a wrong setting."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
+        start_logging()
         settings = GatewaySettings.from_environment()
     except InvalidSetting as error:
-        sys.exit(f"tracewatch.gateway: {error}")
+        logger.error("%s", error)
+        sys.exit(2)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     # uvicorn raises the signal again after a graceful end: an asked-for end is a success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
