@@ -1,14 +1,18 @@
-"""``python -m quickstart``: run the demo, inject a fault into it."""
+"""``python -m quickstart``: run the demo, inject a fault into it, look what is wrong with a deployment."""
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from quickstart import demo, faults
+from quickstart import demo, doctor, faults
+from quickstart.diagnosis import report
 from quickstart.errors import QuickstartError
 from quickstart.ports import USUAL_PORTS
 from quickstart.state import DemoState
+from tracecore.errors import InvalidSetting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +47,21 @@ def _inject_fault(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _see_doctor(parsed: argparse.Namespace) -> int:
+    named = [name for name in ("TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS", "TRACEWATCH_DATABASE_URL") if name in os.environ]
+    if not named:
+        # Where nothing is named, a demo that runs here is meant; without one, what the settings have by default.
+        with contextlib.suppress(QuickstartError):
+            os.environ.update(DemoState.read(parsed.run_dir).environment)
+    try:
+        found = doctor.diagnoses()
+    except InvalidSetting as error:
+        print(f"doctor: {error}", file=sys.stderr)
+        return 2
+    print(report(found))
+    return 1 if any(one.verdict == "broken" for one in found) else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m quickstart", description="Tracewatch on one machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -71,7 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     fault.set_defaults(run=_inject_fault)
 
-    for command in (run, fault):
+    look = commands.add_parser(
+        "doctor", help="check Kafka, topics, PostgreSQL, migrations, lag and clocks, and say what to do"
+    )
+    look.set_defaults(run=_see_doctor)
+
+    for command in (run, fault, look):
         command.add_argument(
             "--run-dir", type=Path, default=demo.RUN_DIR, help="where logs and state lie, default run/"
         )
