@@ -59,10 +59,10 @@ def _live(view: View) -> None:
             "connecting": (f"{GLYPHS['unknown']} connecting to the alert feed", "muted"),
             "away": (f"{GLYPHS['warn']} the alert feed is away; trying again", "warn"),
         }[state.connection]
-        count = f"{len(state.firing)} firing"
+        count = f", {len(state.firing)} firing" if state.connection == "live" else ""
         pieces = [
             f'<div class="live" data-connection="{state.connection}">'
-            f'<span class="{words[1]}">{words[0]}</span>, {count}</div>'
+            f'<span class="{words[1]}">{words[0]}</span>{count}</div>'
         ]
         if state.gap:
             pieces.append(markup.notice("Some events were missed.", state.gap, tone="warn"))

@@ -92,4 +92,6 @@ def _in_unit(value: float, unit: str) -> str:
         return percent_text(value)
     if unit == "1/s":
         return rate_text(value)
+    if unit == "errors" and value == 1:
+        return "1 error"
     return f"{significant(value)} {unit}"
