@@ -66,6 +66,11 @@ class StreamWorker:
         if self._process.returncode == 0:
             os.unlink(self._log.name)  # noqa: PTH108 (no Path in a coroutine)
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def check(self) -> None:
         """Raises ``WorkerFailed``, with its last words, if it has ended."""
         if self._process.returncode is not None:
