@@ -140,6 +140,7 @@ class SlowSpans:
     def _finding(self, closed: ClosedTrace, span: TracedSpan, part: Part, usual_ns: float, extent: str) -> Finding:
         taken_ns = span.self_time_ns if part == "self_time" else span.gap_ns
         where = "of its own time" if part == "self_time" else "between its caller and itself"
+        path = _path(closed, span)
         return Finding(
             finding_id=finding_id("slow_span", closed.trace_id, span.span_id),
             kind="slow_span",
@@ -154,8 +155,21 @@ class SlowSpans:
             trace_id=closed.trace_id.hex(),
             span_id=span.span_id.hex(),
             labels={"part": part, "extent": extent},
+            impacted=path[-2::-1],
+            path=path,
             replay_id=self._replay_id,
         )
+
+
+def _path(closed: ClosedTrace, span: TracedSpan) -> tuple[str, ...]:
+    """The services from the trace's root to a span, each once."""
+    by_id = {one.span_id: one for one in closed.spans}
+    services: dict[str, None] = {}
+    above: TracedSpan | None = span
+    while above is not None:
+        services[above.service] = None
+        above = by_id.get(above.tree_parent_id)
+    return tuple(reversed(services))
 
 
 class _Seen:

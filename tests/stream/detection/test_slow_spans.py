@@ -46,6 +46,7 @@ def test_slow_service_is_blamed_and_not_its_caller_and_soon_most_traces_are_slow
     found = judged(hook, 200, 10, own_ms=500)
     assert {(finding.service, finding.labels["part"]) for finding in found} == {("cart", "self_time")}
     assert [finding.labels["extent"] for finding in found][-3:] == ["most"] * 3
+    assert {(finding.path, finding.impacted) for finding in found} == {(("gateway", "cart"), ("gateway",))}
 
 
 def test_slow_network_to_one_callee_is_that_callees_gap() -> None:
