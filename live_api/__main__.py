@@ -1,6 +1,7 @@
 """``python -m live_api``: serve until SIGTERM, then close every connection with code 1012 and exit 0."""
 
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -87,6 +88,9 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
     )
+    # What was made until now stays: to look through its 94 000 objects took 50 ms at a time, and nobody is served then.
+    gc.collect()
+    gc.freeze()
     Server(config, live_api).run()
     logger.info("ended")
     return 0
