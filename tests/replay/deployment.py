@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from tests import services
@@ -57,10 +58,20 @@ class Deployment:
         with self.sink:
             yield self
 
-    def live_worker(self) -> StreamWorker:
-        return StreamWorker(self.environment, self.logs / "stream.log")
+    def live_worker(self, **settings: str) -> StreamWorker:
+        return StreamWorker(self.environment, self.logs / "stream.log", **settings)
 
-    def send(self, records: Iterable[tuple[int, bytes]], topic: str = "") -> None:
+    def create_topic(self, name: str, config: dict[str, str]) -> None:
+        """A topic of another's."""
+        services.create_topic(self.kafka.bootstrap_servers, name, PARTITIONS, config)
+
+    def send(
+        self,
+        records: Iterable[tuple[int, bytes]],
+        topic: str = "",
+        timestamp_ms: int | None = None,
+        headers: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
         """Records to their partitions, in order; by default to the topic of spans."""
 
         async def send() -> None:
@@ -68,7 +79,13 @@ class Deployment:
             await producer.start()
             try:
                 for partition, value in records:
-                    await producer.send_and_wait(topic or self.topics.spans, value, partition=partition)
+                    await producer.send_and_wait(
+                        topic or self.topics.spans,
+                        value,
+                        partition=partition,
+                        timestamp_ms=timestamp_ms,
+                        headers=list(headers),
+                    )
             finally:
                 await producer.stop()
 
@@ -76,7 +93,8 @@ class Deployment:
 
     def replay(self, *arguments: str, expect: int = 0) -> str:
         """``python -m replay ARGUMENTS``; what it printed."""
-        done = services.run_room("replay", *arguments, environment=self.environment)
+        # Two stream workers in a row, where it is a back-test: patience, for machines that have too much to do.
+        done = services.run_room("replay", *arguments, environment=self.environment, timeout_s=400)
         said = done.stdout + done.stderr
         assert done.returncode == expect, f"exit code {done.returncode} of replay {' '.join(arguments)}:\n{said}"
         return said
@@ -111,6 +129,22 @@ class Deployment:
             connection.execute(f"TRUNCATE {', '.join((*CONTENT_TABLES, 'replays'))} CASCADE")
         self.sink.start()
 
+    def derive_as_an_older_version(self) -> None:
+        """What is derived becomes what other code might have derived: no links, no critical paths, other histograms."""
+        self.sink.terminate()
+        with psycopg.connect(self.database) as connection:
+            for statement in (
+                "UPDATE traces SET digest = 'older', links = '[]', critical_path = '[]'",
+                "UPDATE service_traces SET critical_path_ns = 0, self_time_ns = duration_ns",
+                "DELETE FROM service_dependencies",
+                *(
+                    f"UPDATE operation_{table} SET duration_buckets = '{{1}}', duration_counts = ARRAY[spans]"
+                    for table in ("windows", "minutes", "hours")
+                ),
+            ):
+                connection.execute(statement)
+        self.sink.start()
+
     def another_unfinished(self) -> None:
         with psycopg.connect(self.database) as connection:
             connection.execute(
@@ -118,11 +152,28 @@ class Deployment:
                 " VALUES ('other', 'other', 'topic:elsewhere', '{}', 'failed')"
             )
 
+    def query(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
+        return query(self.database, statement, *parameters)
+
     def count(self, statement: str, *parameters: object) -> int:
         return int(str(query(self.database, statement, *parameters)[0][0]))
 
     def await_traces(self, traces: int, timeout_s: float = 60) -> None:
         eventually(lambda: self.count("SELECT count(*) FROM traces"), lambda count: count >= traces, timeout_s)
+
+    def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """Offsets of a consumer group by topic and partition; empty if there is none."""
+
+        async def ask() -> dict[tuple[str, int], int]:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap_servers)
+            await admin.start()
+            try:
+                offsets = await admin.list_consumer_group_offsets(group)
+                return {(tp.topic, tp.partition): at.offset for tp, at in offsets.items()}
+            finally:
+                await admin.close()
+
+        return in_a_loop_of_its_own(ask())
 
     def records(self, topic: str, partitions: int = PARTITIONS) -> list[ConsumerRecord]:
         """All that stands in a topic."""
