@@ -13,10 +13,10 @@ from tests.chaos import counting
 from tests.chaos.books import AlertEvent, Books
 from tests.chaos.poison import POISON_SERVICE
 
-#: How long after the last span everything may take to be stored.
-SETTLES_WITHIN_S: Final = 120.0
+#: How long after the last span everything may take to be stored, while more and more of it is.
+SETTLES_WITHIN_S: Final = 900.0
 #: Nothing new for so long, and what is not there will not come.
-SETTLED_AFTER_S: Final = 25.0
+SETTLED_AFTER_S: Final = 40.0
 
 Told = Callable[[str], None]
 
