@@ -33,17 +33,15 @@ def serve(settings: DashboardSettings, script: Path) -> int:
     except OSError as error:
         logger.error("cannot listen on %s:%d: %s", settings.host, settings.port, error.strerror)
         return 1
-    # Streamlit brings a handler of its own: its lines are to look like ours.
-    streamlits = logging.getLogger("streamlit")
-    streamlits.handlers.clear()
-    streamlits.propagate = True
     port = listener.getsockname()[1]
     for name, value in _options(settings.host, port).items():
         config.set_option(name, value)
     # Else Streamlit takes our room "pages" for its own kind of pages until st.navigation has run once: the first
     # person to open a link to a page would get its file, run as a script, and see nothing.
     PagesManager.uses_pages_directory = False
+    _log_as_the_room_does()
     _warm_up()
+    _log_as_the_room_does()
     application = st.App(script, routes=[Route("/healthz", _healthz)])
     server = uvicorn.Server(
         uvicorn.Config(
@@ -65,6 +63,15 @@ def _warm_up() -> None:
         import_module(f"{pages.__name__}.{page.name}")
     import_module("pyarrow.compute")
     figure(LIGHT, 100).add_scatter(x=[0], y=[0]).to_json()
+
+
+def _log_as_the_room_does() -> None:
+    """Streamlit gives each of its loggers a handler of its own: their lines are to look like ours."""
+    for name in logging.root.manager.loggerDict:
+        if name.partition(".")[0] == "streamlit":
+            logger_of_streamlit = logging.getLogger(name)
+            logger_of_streamlit.handlers.clear()
+            logger_of_streamlit.propagate = True
 
 
 async def _healthz(request: Request) -> PlainTextResponse:

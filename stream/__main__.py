@@ -8,6 +8,7 @@ import time
 
 import faust
 
+from stream.alerting.settings import AlertingSettings
 from stream.app import create_app
 from stream.settings import StreamSettings
 from stream.topic_creation import create_topics, partitions_of
@@ -39,6 +40,7 @@ def main() -> None:
     try:
         start_logging(read(LogSettings), "stream")
         kafka, settings = read(KafkaSettings), read(StreamSettings)
+        read(AlertingSettings)  # a wrong one ends the start here, not after the wait for the broker
         partitions = asyncio.run(_prepared(kafka, settings))
         app = create_app(kafka, settings, partitions)
     except TracewatchError as error:

@@ -78,7 +78,7 @@ def test_a_command_that_fails_says_no_secret(room: str, arguments: list[str]) ->
         # What libpq cannot read it repeats: a password with a bare % would be told.
         ("sink", "TRACEWATCH_DATABASE_URL", "postgresql://tracewatch:50%s3cret@127.0.0.1:1/tracewatch"),
         ("migrations", "TRACEWATCH_DATABASE_URL", "postgresql://tracewatch:50%s3cret@127.0.0.1:1/tracewatch"),
-        ("sink", "TRACEWATCH_DATABASE_URL", "postgresql://tracewatch:s3cret@127.0.0.1:port/tracewatch"),
+        ("migrations", "TRACEWATCH_DATABASE_URL", "postgresql://tracewatch:s3cret@127.0.0.1:port/tracewatch"),
         ("stream", "TRACEWATCH_STREAM_ALERT_SLACK_URLS", "http://127.0.0.1:1/s3cret"),
         ("stream", "TRACEWATCH_STREAM_ALERT_SLACK_URLS", '[{"s3cret": 1}]'),
         ("live_api", "TRACEWATCH_LIVE_API_TOKENS_FILE", "/s3cret-free/no-such-file"),

@@ -60,7 +60,7 @@ def test_sasl_without_tls_has_no_certificate(monkeypatch: pytest.MonkeyPatch) ->
 def test_sasl_needs_a_user_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACEWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("TRACEWATCH_KAFKA_SASL_USERNAME", "me")
-    with pytest.raises(InvalidSetting, match="TRACEWATCH_KAFKA_SASL_PASSWORD: .*is needed"):
+    with pytest.raises(InvalidSetting, match=r"TRACEWATCH_KAFKA_SASL_PASSWORD: .*is needed"):
         read(KafkaSettings)
 
 
@@ -68,7 +68,7 @@ def test_an_authority_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPat
     (tmp_path / "ca.pem").write_text("no certificate")
     for path in (tmp_path / "ca.pem", tmp_path / "none.pem"):
         monkeypatch.setenv("TRACEWATCH_KAFKA_SSL_CAFILE", str(path))
-        with pytest.raises(InvalidSetting, match="TRACEWATCH_KAFKA_SSL_CAFILE: .*no readable PEM file"):
+        with pytest.raises(InvalidSetting, match=r"TRACEWATCH_KAFKA_SSL_CAFILE: .*no readable PEM file"):
             read(KafkaSettings)
 
 
@@ -78,13 +78,13 @@ def test_a_list_that_is_no_json_is_named_and_not_repeated(monkeypatch: pytest.Mo
         read(RedactionSettings)
     assert "hunter2" not in str(caught.value)
     monkeypatch.setenv("TRACEWATCH_REDACT_PATTERNS", '["("]')
-    with pytest.raises(InvalidSetting, match="TRACEWATCH_REDACT_PATTERNS: .*no regular expression"):
+    with pytest.raises(InvalidSetting, match=r"TRACEWATCH_REDACT_PATTERNS: .*no regular expression"):
         read(RedactionSettings)
 
 
 def test_a_password_that_libpq_would_repeat_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACEWATCH_DATABASE_URL", "postgresql://user:50%hunter2@db/traces")
-    with pytest.raises(InvalidSetting, match="TRACEWATCH_DATABASE_URL: .*%25") as caught:
+    with pytest.raises(InvalidSetting, match=r"TRACEWATCH_DATABASE_URL: .*%25") as caught:
         read(DatabaseSettings)
     assert "hunter2" not in str(caught.value)
 
