@@ -17,6 +17,8 @@ ANY_REPLAY = "all"
 
 _MAX_VALUES = 50
 _MAX_VALUE_LENGTH = 256
+#: Most subscribers name nothing: they share it.
+_NONE: frozenset[str] = frozenset()
 _TRUE = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -108,7 +110,7 @@ def _values(query: Mapping[str, list[str]], name: str, allowed: Iterable[str] = 
             raise InvalidParameter(name, f"must have 1 to {_MAX_VALUE_LENGTH} characters")
         if allowed and value not in allowed:
             raise InvalidParameter(name, f"must be one of {', '.join(allowed)}")
-    return frozenset(values)
+    return frozenset(values) if values else _NONE
 
 
 def _value(query: Mapping[str, list[str]], name: str) -> str:
