@@ -9,11 +9,14 @@ from pathlib import Path
 
 import faust
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from stream import alerting_agents, transport
+from stream.detection.hour_of_day import HourProfile
+from stream.detection.round import encoded_rounds
 from tests.services import KafkaServer
 from tests.stream.alerting.test_receivers import Hook
+from tests.stream.detection.system import System
 from tracecore import wire
 from tracecore.alert import Alert
 from tracecore.finding import Finding
@@ -113,3 +116,53 @@ async def test_alert_is_told_to_a_webhook_unless_it_is_silenced(
     finally:
         await producer.stop()
     assert [body["groupLabels"]["service"] for body in hook.bodies] == ["checkout"]
+
+
+async def test_changed_rules_hold_for_the_next_finding_and_bad_ones_do_not(
+    apache_kafka: KafkaServer, make_topics: Callable[..., Topics], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = make_topics(partitions=2)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("defaults: false\n")
+    monkeypatch.setenv("TRACEWATCH_STREAM_ALERT_RULES", str(rules))
+    servers = apache_kafka.bootstrap_servers
+    async with (
+        AIOKafkaProducer(bootstrap_servers=servers) as producer,
+        AIOKafkaConsumer(topics.alerts, bootstrap_servers=servers, auto_offset_reset="earliest") as consumer,
+        alerting_app(apache_kafka, topics, tmp_path),
+    ):
+        await producer.send_and_wait(topics.findings, wire.encode_finding(error_finding(0, "unheard")))
+        for number, text in enumerate(
+            ("defaults: false\nrules: [{name: Mine, kinds: [error], severity: info}]\n", "rules: nonsense\n")
+        ):
+            await asyncio.sleep(2)
+            rules.write_text(text)
+            await asyncio.sleep(2)
+            finding = error_finding(number + 1, f"service-{number}")
+            await producer.send_and_wait(topics.findings, wire.encode_finding(finding))
+            alert = await next_alert(consumer)
+            assert (alert.labels["alertname"], alert.service) == ("Mine", f"service-{number}")
+
+
+async def test_what_days_have_taught_is_stored(
+    apache_kafka: KafkaServer, make_topics: Callable[..., Topics], tmp_path: Path
+) -> None:
+    topics = make_topics(partitions=2)
+    servers = apache_kafka.bootstrap_servers
+    changelog = f"{topics.prefix}stream-alerting-changelog"
+    async with (
+        AIOKafkaProducer(bootstrap_servers=servers) as producer,
+        AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50) as consumer,
+        alerting_app(apache_kafka, topics, tmp_path),
+    ):
+        system = System()
+        for _ in range(130):  # a level is of ten minutes, and noted once they are over
+            window = system.window()
+            (record,) = encoded_rounds(list(window.operations.values()), window.end_ns, window.arrival_ns, 0, 1)
+            await producer.send(topics.findings, record)
+        await producer.flush()
+        consumer.assign([TopicPartition(changelog, 0)])
+        record = await asyncio.wait_for(consumer.getone(), 40)
+        while not record.key.startswith(b"d//latency"):
+            record = await asyncio.wait_for(consumer.getone(), 40)
+    assert HourProfile(record.value).encoded() == record.value != HourProfile().encoded()
