@@ -76,6 +76,7 @@ def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: 
         "TRACEWATCH_KAFKA_TOPIC_PREFIX": topics.prefix,
         "TRACEWATCH_DATABASE_URL": url,
         "TRACEWATCH_SINK_PORT": "0",
+        "TRACEWATCH_SINK_COMPILED": "always",
         "TRACEWATCH_SINK_RETENTION_INTERVAL_S": "0",
     }
     runs: dict[str, list[Run]] = {"COPY": [], "two COPY": [], "one sink": [], "two sinks": []}
@@ -184,7 +185,7 @@ def consumed(url: str, environment: dict[str, str], sinks: int, traces: int, fol
         gate.execute("LOCK TABLE sink_offsets IN EXCLUSIVE MODE")
         running = []
         for number in range(sinks):
-            log = stack.enter_context((folder / f"sink-{number}.log").open("ab"))
+            log = stack.enter_context((folder / f"sink-{number}.log").open("wb"))
             process = subprocess.Popen(
                 [sys.executable, "-m", "sink"], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
@@ -195,7 +196,9 @@ def consumed(url: str, environment: dict[str, str], sinks: int, traces: int, fol
         waited(
             watching, "SELECT count(*) FROM pg_locks WHERE relation = 'sink_offsets'::regclass AND NOT granted", sinks
         )
-        time.sleep(0.5)
+        logs = [folder / f"sink-{number}.log" for number in range(sinks)]
+        while not all("rows are made by" in log.read_text() for log in logs):
+            time.sleep(0.1)
         ours_s, server_s = sum(cpu_s(process.pid) for process in running), server_cpu_s(watching)
         began = time.perf_counter()
         gate.commit()

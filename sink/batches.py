@@ -4,13 +4,13 @@ A batch is cut by rows, bytes and age. It never cuts a revision whose parts are 
 awaited too long: the rest of that partition then waits with it, so that a partition's offsets stay contiguous.
 """
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import msgspec
-
 from sink.merge import Revision
+from sink.packed import PackedBatch, PackedTrace, Packing, is_whole, span_count_in, trace_id_in, unmarked
 from sink.redaction import masked_statement
 from sink.rows import RowEncoder, TraceRows, digest_of
 from tracecore.alert import Alert
@@ -27,11 +27,16 @@ AWAITED_BATCHES = 8
 
 RevisionKey = tuple[bytes, int, str]
 
-_msgpack = msgspec.msgpack.Encoder()
+
+class UnreadTrace(NamedTuple):
+    """A record that is to be read where rows are made of it, by compiled code."""
+
+    trace_id: bytes
+    span_count: int
 
 
 #: What a record says.
-Content = ClosedTrace | Window | Alert | Health
+Content = ClosedTrace | UnreadTrace | Window | Alert | Health
 
 
 class Record(NamedTuple):
@@ -82,6 +87,9 @@ class Batch:
     records: dict[bytes, list[Record]] = field(default_factory=dict)
     #: Rows made ahead, of traces that came in one whole revision.
     rows: dict[bytes, TraceRows] = field(default_factory=dict)
+    #: The same, made by compiled code; such a trace has no ``revisions`` and no ``rows`` until ``unpack``.
+    packed: dict[bytes, PackedTrace] = field(default_factory=dict)
+    packed_rows: PackedBatch | None = None
     #: Spans that PostgreSQL refused, by trace and span id, with what it said.
     refused: dict[bytes, dict[bytes, str]] = field(default_factory=dict)
     windows: list[tuple[Window, Record]] = field(default_factory=list)
@@ -90,6 +98,14 @@ class Batch:
     unreadable: list[tuple[Record, str]] = field(default_factory=list)
     row_count: int = 0
     oldest_timestamp_ms: int = 0
+
+    def unpack(self, trace_id: bytes, encoder: RowEncoder) -> None:
+        """Have the reference read a packed trace: it is to be merged, or PostgreSQL refuses it."""
+        if self.packed.pop(trace_id, None) is not None:
+            (record,) = self.records[trace_id]
+            revision = revision_of([(decode_trace(record.value), record.value)])
+            self.revisions[trace_id] = [revision]
+            self.rows[trace_id] = encoder.rows_of(revision.trace, revision.digest)
 
 
 class Batcher:
@@ -104,6 +120,8 @@ class Batcher:
         self._bytes = 0
         self._oldest_s: float | None = None
         self._open: dict[RevisionKey, set[int]] = {}
+        #: Whether whole traces are left unread, for ``batch_of`` to pack.
+        self.leaves_traces = False
 
     @property
     def is_full(self) -> bool:
@@ -127,7 +145,7 @@ class Batcher:
         entry = self._read(record, now_s)
         self._entries.setdefault((record.topic, record.partition), []).append(entry)
         _note_part(self._open, entry)
-        self._rows += len(entry.content.spans) if isinstance(entry.content, ClosedTrace) else 1
+        self._rows += _rows_of(entry)
         self._bytes += len(record.value)
         if self._oldest_s is None:
             self._oldest_s = now_s
@@ -160,7 +178,7 @@ class Batcher:
     def _keep(self, kept: dict[tuple[str, int], list[Entry]]) -> None:
         self._entries = kept
         entries = [entry for waiting in kept.values() for entry in waiting]
-        self._rows = sum(len(e.content.spans) if isinstance(e.content, ClosedTrace) else 1 for e in entries)
+        self._rows = sum(map(_rows_of, entries))
         self._bytes = sum(len(entry.record.value) for entry in entries)
         self._oldest_s = min((entry.added_s for entry in entries), default=None)
         self._open = {}
@@ -191,6 +209,8 @@ class Batcher:
 
     def _content(self, record: Record) -> Content:
         if record.topic == self._topics.traces:
+            if self.leaves_traces and is_whole(record.value):
+                return UnreadTrace(trace_id_in(record.value), span_count_in(record.value))
             return decode_trace(record.value)
         if record.topic == self._topics.windows:
             return masked_statement(self._redaction, decode_window(record.value))
@@ -199,9 +219,14 @@ class Batcher:
         return masked_statement(self._redaction, decode_alert(record.value))
 
 
-def batch_of(entries: list[Entry], encoder: RowEncoder) -> Batch:
-    """A batch of entries, with the rows of what came whole made ahead: the costly part, off the transaction."""
+def batch_of(entries: list[Entry], encoder: RowEncoder, packing: Packing | None = None) -> Batch:
+    """A batch of entries, with the rows of what came whole made ahead: the costly part, off the transaction.
+
+    ``packing`` is needed for traces that the batcher left unread.
+    """
     batch = Batch()
+    if packing is not None:
+        entries = _packed(batch, entries, packing)
     parts: dict[bytes, dict[RevisionKey, list[tuple[ClosedTrace, bytes]]]] = {}
     for entry in entries:
         record, content = entry.record, entry.content
@@ -210,7 +235,9 @@ def batch_of(entries: list[Entry], encoder: RowEncoder) -> Batch:
         batch.ranges[partition] = Range(known.first if known else record.offset, record.offset + 1)
         if not batch.oldest_timestamp_ms or record.timestamp_ms < batch.oldest_timestamp_ms:
             batch.oldest_timestamp_ms = record.timestamp_ms
-        if isinstance(content, ClosedTrace):
+        if isinstance(content, UnreadTrace):
+            batch.records[content.trace_id] = [record]
+        elif isinstance(content, ClosedTrace):
             revision = parts.setdefault(content.trace_id, {}).setdefault(_revision_key(content), [])
             revision.append((content, record.value))
             batch.records.setdefault(content.trace_id, []).append(record)
@@ -233,6 +260,30 @@ def batch_of(entries: list[Entry], encoder: RowEncoder) -> Batch:
     return batch
 
 
+def _packed(batch: Batch, entries: list[Entry], packing: Packing) -> list[Entry]:
+    """Pack the unread traces of which there is one record alone; the entries, what was not packed read after all."""
+    said = Counter(entry.content.trace_id for entry in entries if isinstance(entry.content, UnreadTrace | ClosedTrace))
+    unread = [
+        entry for entry in entries if isinstance(entry.content, UnreadTrace) and said[entry.content.trace_id] == 1
+    ]
+    batch.packed_rows, traces = packing.pack([entry.record.value for entry in unread])
+    batch.packed = {trace.trace_id: trace for trace in traces if trace is not None}
+    batch.row_count = sum(trace.span_count for trace in batch.packed.values())
+    return [
+        entry
+        if not isinstance(entry.content, UnreadTrace) or entry.content.trace_id in batch.packed
+        else _read_trace(entry)
+        for entry in entries
+    ]
+
+
+def _read_trace(entry: Entry) -> Entry:
+    try:
+        return entry._replace(content=decode_trace(entry.record.value))
+    except MalformedPayload as error:
+        return entry._replace(content=None, reason=str(error))
+
+
 def revision_of(said: list[tuple[ClosedTrace, bytes]]) -> Revision:
     """One revision of its parts, each with its record; a part that came twice counts once.
 
@@ -242,14 +293,16 @@ def revision_of(said: list[tuple[ClosedTrace, bytes]]) -> Revision:
     ordered = [by_part[part] for part in sorted(by_part)]
     first, value = ordered[0]
     if first.parts == 1:
-        digest = digest_of([_unmarked(first, value)])
-        return Revision(first, digest, True)
-    digest = digest_of([_unmarked(trace, value) for trace, value in ordered])
+        return Revision(first, digest_of([unmarked(value)]), True)
+    digest = digest_of([unmarked(value) for _, value in ordered])
     return Revision(joined([trace for trace, _ in ordered]), digest, len(ordered) == first.parts)
 
 
-def _unmarked(trace: ClosedTrace, value: bytes) -> bytes:
-    return _msgpack.encode(replace(trace, replay_id="")) if trace.replay_id else value
+def _rows_of(entry: Entry) -> int:
+    content = entry.content
+    if isinstance(content, UnreadTrace):
+        return content.span_count
+    return len(content.spans) if isinstance(content, ClosedTrace) else 1
 
 
 def _note_part(waiting: dict[RevisionKey, set[int]], entry: Entry) -> RevisionKey | None:

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from sink.batches import Batch, Batcher, Record, batch_of
+from sink.compiled import CompiledCode
 from sink.errors import Overtaken, SchemaMissing, StoreAway
 from sink.letters import Letter
 from sink.rows import RowEncoder
@@ -57,6 +58,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._metrics = metrics
         self._encoder = RowEncoder(redaction)
         self._batcher = Batcher(topics, settings.batch_limits, redaction)
+        self._compiled = CompiledCode(redaction, settings.compiled != "never")
         #: Where PostgreSQL stands, of the partitions that were sought; others are not read yet.
         self._stored: dict[Partition, int] = {}
         self._assigned: set[Partition] = set()
@@ -74,6 +76,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
     async def run(self) -> None:
         """Consume until ``stop``; raises ``KafkaError`` if the broker cannot be reached at the start."""
+        if self._settings.compiled == "always":
+            self._compiled.wanted()
         if not await self._topics_are_there():
             return
         options = self._kafka.client_options()
@@ -210,10 +214,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._stored[partition] = offset
 
     def _begin_to_store(self) -> None:
+        if self._batcher.is_full:
+            self._compiled.wanted()
         entries = self._batcher.take(time.monotonic())
         if not entries:
             return
-        self._storing = asyncio.create_task(self._store_batch(batch_of(entries, self._encoder), self._generation))
+        batch = batch_of(entries, self._encoder, self._compiled.packing)
+        self._batcher.leaves_traces = self._compiled.packing is not None
+        self._storing = asyncio.create_task(self._store_batch(batch, self._generation))
 
     async def _store_batch(self, batch: Batch, generation: int) -> None:
         loop = asyncio.get_running_loop()

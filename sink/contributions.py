@@ -92,6 +92,12 @@ class Sums:
                 old[6] + sign * gap_calls,
             )
 
+    def add_edges(self, edges: Mapping[EdgeKey, EdgeSums]) -> None:
+        """Add sums that were made of links already."""
+        for key, sums in edges.items():
+            old = self.edges.get(key)
+            self.edges[key] = EdgeSums(*map(sum, zip(old, sums, strict=True))) if old else sums
+
     def count_errors(self, spans: Sequence[ErrorSpan], trace_id: bytes, sign: int = 1) -> None:
         """Add the error spans of a trace. A group itself, once seen, is not taken away."""
         for span in spans:

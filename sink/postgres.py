@@ -26,17 +26,23 @@ def connect(url: str) -> psycopg.Connection:
     return connection
 
 
-def copy_rows(connection: psycopg.Connection, table: str, columns: str, rows: Sequence[bytes]) -> None:
-    """Binary COPY of rows (``sink.binary``) into a table."""
+def copy_rows(connection: psycopg.Connection, table: str, columns: str, rows: Sequence[bytes | memoryview]) -> None:
+    """Binary COPY of rows (``sink.binary``), or of pieces of many of them, into a table."""
     if not rows:
         return
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(table), identifiers(columns.split(", "))
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        piece: list[bytes] = [binary.HEADER]
+        piece: list[bytes | memoryview] = [binary.HEADER]
         size = 0
         for row in rows:
+            if len(row) >= COPY_PIECE_BYTES:
+                copy.write(b"".join(piece))
+                for start in range(0, len(row), COPY_PIECE_BYTES):
+                    copy.write(row[start : start + COPY_PIECE_BYTES])
+                piece, size = [], 0
+                continue
             piece.append(row)
             size += len(row)
             if size >= COPY_PIECE_BYTES:

@@ -3,16 +3,14 @@
 Written outside the batch's transaction, since repeating it does no harm, and so that sinks do not wait for each other.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
-from typing import TypeVar
 
 import psycopg
 
+from sink.packed import SharedUse
 from sink.rows import TraceRows, resource_row, scope_row
 from tracecore.span import Resource, Scope
-
-SharedT = TypeVar("SharedT", Resource, Scope)
 
 _EPOCH_DAY = date(1970, 1, 1)
 #: Days that PostgreSQL's dates and our partitions' names reach: to the year 9999.
@@ -46,29 +44,41 @@ class Prerequisites:
         if not rows.spans:
             return
         self.ensure_days(connection, rows.days)
-        used = _EPOCH_DAY + timedelta(days=min(max(rows.days), _LAST_DAY))
-        resources = self._unknown(rows.resource_ids, rows.trace.resources, used)
-        scopes = self._unknown(rows.scope_ids, rows.trace.scopes, used)
-        if not resources and not scopes:
+        day = max(rows.days)
+        ids = (*rows.resource_ids, *rows.scope_ids)
+        shared: tuple[Resource | Scope, ...] = (*rows.trace.resources, *rows.trace.scopes)
+        self.ensure_shared(connection, [SharedUse(*use, day) for use in zip(ids, shared, strict=True)])
+
+    def ensure_shared(self, connection: psycopg.Connection, uses: Sequence[SharedUse]) -> None:
+        """Make resources and scopes."""
+        # In the order of the ids: two sinks that write the same ones wait for each other, and never both.
+        missing = sorted(
+            (
+                (shared_id, _date_of(day), shared)
+                for shared_id, shared, day in uses
+                if self._used.get(shared_id, date.min) < _date_of(day)
+            ),
+            key=lambda use: use[0],
+        )
+        if not missing:
             return
         with connection.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO resources (resource_id, service, attributes, schema_url, raw, last_used)"
                 " VALUES (%s, %s, %s::text::jsonb, %s, %s, %s) ON CONFLICT (resource_id) DO UPDATE"
                 " SET last_used = EXCLUDED.last_used WHERE resources.last_used < EXCLUDED.last_used",
-                [(*resource_row(resource_id, resource), used) for resource_id, resource in resources.items()],
+                [(*resource_row(i, shared), used) for i, used, shared in missing if isinstance(shared, Resource)],
             )
             cursor.executemany(
                 "INSERT INTO scopes (scope_id, name, version, attributes, schema_url, raw, last_used)"
                 " VALUES (%s, %s, %s, %s::text::jsonb, %s, %s, %s) ON CONFLICT (scope_id) DO UPDATE"
                 " SET last_used = EXCLUDED.last_used WHERE scopes.last_used < EXCLUDED.last_used",
-                [(*scope_row(scope_id, scope), used) for scope_id, scope in scopes.items()],
+                [(*scope_row(i, shared), used) for i, used, shared in missing if isinstance(shared, Scope)],
             )
         if len(self._used) > _REMEMBERED:
             self._used.clear()
-        self._used.update(dict.fromkeys((*resources, *scopes), used))
+        self._used.update((shared_id, used) for shared_id, used, _ in missing)
 
-    def _unknown(self, ids: Sequence[int], shared: Sequence[SharedT], used: date) -> Mapping[int, SharedT]:
-        # In the order of the ids: two sinks that write the same ones wait for each other, and never both.
-        pairs = sorted(zip(ids, shared, strict=True), key=lambda pair: pair[0])
-        return {shared_id: value for shared_id, value in pairs if self._used.get(shared_id, date.min) < used}
+
+def _date_of(day: int) -> date:
+    return _EPOCH_DAY + timedelta(days=min(day, _LAST_DAY))

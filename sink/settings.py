@@ -1,5 +1,7 @@
 """Every knob of the sink: TRACEWATCH_SINK_*. Read once, passed down as values."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -17,6 +19,10 @@ class SinkSettings(BaseSettings):
         8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Bytes of records that a batch holds."
     )
     flush_after_s: float = Field(0.2, ge=0, le=60, description="A batch is stored at this age, however small it is.")
+    compiled: Literal["under_load", "always", "never"] = Field(
+        "under_load",
+        description="When rows are made by compiled code: from the first full batch on, from the start, or never.",
+    )
     parts_timeout_s: float = Field(
         5.0,
         ge=0,

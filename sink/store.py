@@ -95,6 +95,11 @@ class Store:
             self._prerequisites.ensure_days(connection, {window.start_ns // DAY_NS for window, _ in batch.windows})
             for rows in batch.rows.values():
                 self._prerequisites.ensure(connection, rows)
+            if batch.packed_rows is not None:
+                self._prerequisites.ensure_days(
+                    connection, {day for trace in batch.packed.values() for day in trace.days}
+                )
+                self._prerequisites.ensure_shared(connection, batch.packed_rows.shared)
             with connection.transaction():
                 self._check_offsets(connection, batch, expected)
                 outcome = Outcome(letters=[record_letter(record, reason) for record, reason in batch.unreadable])
@@ -210,6 +215,7 @@ class Store:
         if unit.health >= 0:
             outcome.letters.append(record_letter(batch.health[unit.health][1], reason))
             return
+        self._traces.unpack(batch, unit.trace_id)
         rows = batch.rows.get(unit.trace_id)
         known = batch.refused.setdefault(unit.trace_id, {})
         if rows is not None and not known:
@@ -223,7 +229,7 @@ class Store:
 
 def _units(batch: Batch) -> list[_Unit]:
     return [
-        *(_Unit(trace_id=trace_id) for trace_id in batch.revisions),
+        *(_Unit(trace_id=trace_id) for trace_id in batch.records),
         *(_Unit(window=place) for place in range(len(batch.windows))),
         *(_Unit(alert=place) for place in range(len(batch.alerts))),
         *(_Unit(health=place) for place in range(len(batch.health))),

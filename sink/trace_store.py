@@ -9,6 +9,7 @@ import psycopg
 from sink.batches import Batch
 from sink.contributions import Sums
 from sink.merge import KnownTrace, folded, spans_from_bytes
+from sink.packed import PackedTrace
 from sink.postgres import copy_rows
 from sink.prerequisites import Prerequisites
 from sink.rows import SPAN_COLUMNS, TRACE_COLUMNS, ErrorSpan, PoisonSpan, RowEncoder, TraceRows
@@ -56,8 +57,19 @@ class TraceStore:
         done = StoredTraces()
         digests = _digests(connection, trace_ids)
         written: list[TraceRows] = []
+        packed: list[PackedTrace] = []
         differing: list[bytes] = []
         for trace_id in trace_ids:
+            made = batch.packed.get(trace_id)
+            if made is not None:
+                if trace_id not in digests:
+                    done.new += 1
+                    packed.append(made)
+                    continue
+                if made.digest == digests[trace_id]:
+                    done.unchanged += 1
+                    continue
+                self.unpack(batch, trace_id)
             revisions = batch.revisions[trace_id]
             if trace_id not in digests:
                 done.new += 1
@@ -84,11 +96,22 @@ class TraceStore:
         for rows in written:
             sums.count_links(rows.trace.links, rows.start_ns, rows.trace.count_milli)
             sums.count_errors(rows.errors, rows.trace.trace_id)
-        spans = [row for rows in written for row in rows.span_rows]
-        copy_rows(connection, "traces", TRACE_COLUMNS, [rows.trace_row for rows in written])
-        copy_rows(connection, "service_traces", SPAN_COLUMNS, spans)
-        done.spans = len(spans)
+        trace_rows: list[bytes | memoryview] = [rows.trace_row for rows in written]
+        span_rows: list[bytes | memoryview] = [row for rows in written for row in rows.span_rows]
+        done.spans = len(span_rows) + sum(trace.span_count for trace in packed)
+        if packed and batch.packed_rows is not None:
+            sums.add_edges(batch.packed_rows.edges(packed))
+            for trace in packed:
+                sums.count_errors(trace.errors, trace.trace_id)
+            trace_rows += batch.packed_rows.trace_rows(packed)
+            span_rows += batch.packed_rows.span_rows(packed)
+        copy_rows(connection, "traces", TRACE_COLUMNS, trace_rows)
+        copy_rows(connection, "service_traces", SPAN_COLUMNS, span_rows)
         return done
+
+    def unpack(self, batch: Batch, trace_id: bytes) -> None:
+        """Have a trace whose rows are packed read, if it is one."""
+        batch.unpack(trace_id, self._encoder)
 
     def _rows(
         self, connection: psycopg.Connection, batch: Batch, trace_id: bytes, known: KnownTrace | None

@@ -51,6 +51,11 @@ class Redaction:
         self._cards = defaults
         self._known: dict[bytes, bool] = {}
 
+    @property
+    def has_patterns(self) -> bool:
+        """Whether any text at all may be masked, by a pattern of the settings."""
+        return bool(self._patterns)
+
     def touches(self, key_value: bytes) -> bool:
         """Whether something in an encoded KeyValue is to be masked. Costs little where it says no: asked often."""
         try:

@@ -6,7 +6,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+from sink.packed import Packing
 from tests.services import PostgresServer
+from tracecore.redaction import BUILT_IN
 
 # A deadline measures the machine, which has other work to do.
 settings.register_profile("sink", deadline=None)
@@ -19,3 +21,9 @@ def empty_twin(postgres: PostgresServer, migrated_template: str) -> Iterator[str
     name = f"test_{uuid4().hex[:8]}"
     yield postgres.create_database(name, template=migrated_template)
     postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def packing() -> Packing:
+    """The compiled making of rows; compiled here, once, so that the sinks that a test starts find it."""
+    return pytest.importorskip("sink.packer").Packer(BUILT_IN)

@@ -12,6 +12,7 @@ import pytest
 
 from quickstart.embedded_postgres import EmbeddedPostgres
 from sink.batches import Batcher, BatchLimits, Record, batch_of
+from sink.packed import Packing
 from sink.rows import RowEncoder
 from sink.store import Store
 from tests import services
@@ -111,6 +112,7 @@ def test_twenty_kills_under_load_and_a_second_sink_change_nothing(
     kafka_environment: dict[str, str],
     database: str,
     empty_twin: str,
+    packing: Packing,
     tmp_path: Path,
 ) -> None:
     topics = make_topics(partitions=PARTITIONS)
@@ -136,6 +138,7 @@ def test_twenty_kills_under_load_and_a_second_sink_change_nothing(
         for name in ("left", "right"):
             lives.enter_context(SinkProcess(environment, tmp_path / f"sink-{name}.log"))
         eventually(lambda: stored_offsets(database), lambda stored: ends.items() <= stored.items(), timeout_s=60)
+    assert "rows are made by compiled code" in "".join(log.read_text() for log in tmp_path.glob("sink-*.log"))
     write_undisturbed(empty_twin, records, topics)
     assert contents(database) == contents(empty_twin)
 
@@ -146,6 +149,7 @@ def test_a_crash_and_a_stop_of_postgresql_lose_nothing(
     kafka_environment: dict[str, str],
     own_postgres: EmbeddedPostgres,
     empty_twin: str,
+    packing: Packing,
     tmp_path: Path,
 ) -> None:
     topics = make_topics(partitions=PARTITIONS)
@@ -180,6 +184,7 @@ def test_two_sinks_that_come_and_go_share_the_work_and_change_nothing(
     kafka_environment: dict[str, str],
     database: str,
     empty_twin: str,
+    packing: Packing,
     tmp_path: Path,
 ) -> None:
     topics = make_topics(partitions=PARTITIONS)

@@ -1,5 +1,6 @@
 """Nothing secret is stored, whoever sent it: no table, no column, not even the bytes of a span."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import psycopg
@@ -8,6 +9,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from psycopg import sql
 
 from sink.batches import Batcher, BatchLimits, Record, batch_of
+from sink.packed import Packing
 from sink.rows import RowEncoder
 from sink.store import Store
 from tests.sink.builders import records_of
@@ -19,6 +21,8 @@ from tracecore.span import Span
 from tracecore.topics import Topics
 from tracecore.window import HopWindow, OperationWindow
 from tracecore.wire import encode_alert, encode_health, encode_window
+
+Making = Callable[[Redaction], Packing] | None
 
 TOPICS = Topics()
 LIMITS = BatchLimits(10**6, 10**9, 0, 0)
@@ -42,11 +46,19 @@ def leaky_spans(number: int = 1) -> list[Span]:
     return [root, ordinary._replace(scope=replace(ordinary.scope, raw=scope.SerializeToString()))]
 
 
-def store_all(database: str, records: list[Record], redaction: Redaction) -> None:
+@pytest.fixture(params=["reference", "compiled"])
+def making(request: pytest.FixtureRequest) -> Making:
+    """How rows are made; what is compiled makes none of what patterns are looked for in."""
+    return request.getfixturevalue("packing").__class__ if request.param == "compiled" else None
+
+
+def store_all(database: str, records: list[Record], redaction: Redaction, making: Making) -> None:
+    packing = making(redaction) if making is not None and not redaction.has_patterns else None
     batcher = Batcher(TOPICS, LIMITS, redaction)
+    batcher.leaves_traces = packing is not None
     for record in records:
         batcher.add(record, 0.0)
-    batch = batch_of(batcher.take(1.0), RowEncoder(redaction))
+    batch = batch_of(batcher.take(1.0), RowEncoder(redaction), packing)
     store = Store(database, TOPICS.otlp_spans, redaction)
     store.store(batch, store.offsets(list(batch.ranges)), lambda letters: None)
     store.close()
@@ -67,7 +79,7 @@ def everything(database: str) -> str:
         return said
 
 
-def test_no_table_holds_a_secret(database: str) -> None:
+def test_no_table_holds_a_secret(database: str, making: Making) -> None:
     alert = Alert("ff", "firing", {"alertname": "E", "service": "web", "operation": f"GET /pay/{CARD}"},
                   {"summary": f"declined {CARD}"}, T0_NS, T0_NS, None, T0_NS, EVIDENCE)  # fmt: skip
     records = list(records_of([closed(leaky_spans())], TOPICS))
@@ -79,19 +91,19 @@ def test_no_table_holds_a_secret(database: str) -> None:
         (TOPICS.health, encode_health(Health("web", T0_NS, 50, (HealthReason("errors", 50, f"of {CARD}"),)))),
     )  # fmt: skip
     records += [Record(topic, 7, offset, 0, None, value) for offset, (topic, value) in enumerate(statements)]
-    store_all(database, records, Redaction(patterns=["internal-[0-9]+"]))
+    store_all(database, records, Redaction(patterns=["internal-[0-9]+"]), making)
     said = everything(database)
     assert "GET /pay/[redacted]" in said and "Declined" in said and "web-1" in said
     assert [secret for secret in SECRETS if secret in said] == []
 
 
-def test_a_later_revision_does_not_bring_the_secret_back(database: str) -> None:
+def test_a_later_revision_does_not_bring_the_secret_back(database: str, making: Making) -> None:
     spans = leaky_spans()
-    store_all(database, records_of([closed(spans)], TOPICS), BUILT_IN)
+    store_all(database, list(records_of([closed(spans)], TOPICS)), BUILT_IN, making)
     late = span("late", trace=1, parent=99, attributes={"set-cookie": "s3ss10n"}, start_ms=1)
     again = closed([late], revision=2, reason="late")
     second = [record._replace(offset=record.offset + 10) for record in records_of([again], TOPICS)]
-    store_all(database, second, BUILT_IN)
+    store_all(database, second, BUILT_IN, making)
     said = everything(database)
     assert "late" in said
     assert "s3ss10n" not in said and CARD not in said

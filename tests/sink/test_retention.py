@@ -1,6 +1,8 @@
 """Days are made ahead and dropped when their time is over."""
 
+from collections.abc import Callable
 from datetime import date, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -9,8 +11,9 @@ from sink.errors import StoreAway
 from sink.retention import RetentionRule, keep_house
 from tests.services import run_room
 from tests.sink.builders import checkout_trace, trace_of
-from tests.sink.harness import query
+from tests.sink.harness import SinkProcess, eventually, query
 from tests.sink.test_store import Writer, operation_window
+from tracecore.topics import Topics
 
 TODAY = date(2026, 11, 22)
 RULE = RetentionRule(spans_days=14, statistics_days=90, summary_days=730, ahead_days=3)
@@ -104,3 +107,14 @@ def test_a_database_that_is_away_is_said_to_be() -> None:
 def test_the_command_says_what_it_did(database: str) -> None:
     outcome = run_room("sink", "retention", environment={"TRACEWATCH_DATABASE_URL": database})
     assert (outcome.returncode, "partitions made ahead" in outcome.stdout) == (0, True)
+
+
+def test_a_running_sink_keeps_house_by_itself(
+    make_topics: Callable[..., Topics], kafka_environment: dict[str, str], database: str, tmp_path: Path
+) -> None:
+    make_topics(partitions=1)
+    keep_house(database, RULE, date(2020, 1, 1))
+    age(database, 400)
+    assert date(2020, 1, 1) in days_of(database)
+    with SinkProcess({**kafka_environment, "TRACEWATCH_DATABASE_URL": database}, tmp_path / "sink.log"):
+        eventually(lambda: days_of(database), lambda days: date(2020, 1, 1) not in days and len(days) >= 4, 60)

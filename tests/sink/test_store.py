@@ -12,6 +12,7 @@ import pytest
 from sink.batches import Batch, Batcher, BatchLimits, Record, batch_of
 from sink.errors import Overtaken, SchemaMissing, StoreAway
 from sink.letters import REDRIVE_HEADER, Letter
+from sink.packed import Packing
 from sink.rows import RowEncoder
 from sink.store import Outcome, Store
 from tests.sink.builders import NOON_NS, SECOND_NS, SpanSpec, checkout_trace, records_of, spans_of, trace_of
@@ -33,13 +34,14 @@ LIMITS = BatchLimits(10**6, 10**9, 0, 0)
 class Writer:
     """Stores records of one partition, batch after batch, as the consumer does."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, packing: Packing | None = None) -> None:
         self.store = Store(database, TOPICS.otlp_spans)
         self.letters: list[Letter] = []
         self._encoder = RowEncoder()
+        self._packing = packing
 
     def write(self, records: Iterable[Record]) -> Outcome:
-        batch = batch_from(records, self._encoder)
+        batch = batch_from(records, self._encoder, self._packing)
         return self.store.store(batch, self.store.offsets(list(batch.ranges)), self.letters.extend)
 
     def write_traces(self, *traces: ClosedTrace) -> Outcome:
@@ -52,16 +54,18 @@ class Writer:
         return self.write(Record(TOPICS.alerts, 0, i, 0, b"", encode_alert(a)) for i, a in enumerate(alerts))
 
 
-def batch_from(records: Iterable[Record], encoder: RowEncoder) -> Batch:
+def batch_from(records: Iterable[Record], encoder: RowEncoder, packing: Packing | None = None) -> Batch:
     batcher = Batcher(TOPICS, LIMITS)
+    batcher.leaves_traces = packing is not None
     for record in records:
         batcher.add(record, 0)
-    return batch_of(batcher.take(1), encoder)
+    return batch_of(batcher.take(1), encoder, packing)
 
 
-@pytest.fixture
-def writer(database: str) -> Iterable[Writer]:
-    made = Writer(database)
+@pytest.fixture(params=["reference", "compiled"])
+def writer(database: str, request: pytest.FixtureRequest) -> Iterable[Writer]:
+    """Every law of the store holds for rows of either making."""
+    made = Writer(database, request.getfixturevalue("packing") if request.param == "compiled" else None)
     yield made
     made.store.close()
 

@@ -1,0 +1,102 @@
+"""Traces whose rows were made from records by compiled code: what the store sees of them.
+
+Nothing here needs numba: without it there is no ``Packing``, and every record is read by the reference.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from sink.contributions import EdgeKey, EdgeSums
+from sink.rows import ErrorSpan
+from tracecore.span import Resource, Scope
+
+_WHOLE_HEAD = b"\xde\x00\x1c\xa8trace_id\xc4\x10"
+_WHOLE_TAIL = b"\xa4part\x00\xa5parts\x01"
+_REPLAY_KEY = b"\xa9replay_id"
+_NO_REPLAY = _REPLAY_KEY + b"\xa0"
+_PART_KEY = b"\xa4part"
+_SPAN_COUNT_KEY = b"\xaaspan_count"
+#: Bytes that follow MessagePack's tag of an integer.
+_INTEGER_BYTES = {0xCC: 1, 0xCD: 2, 0xCE: 4}
+
+
+class PackedTrace(NamedTuple):
+    """A trace whose rows are made. ``pieces``: its spans' rows, unless they are ``start`` to ``end`` of the batch's."""
+
+    trace_id: bytes
+    digest: bytes
+    span_count: int
+    start: int
+    end: int
+    trace_start: int
+    trace_end: int
+    start_ns: int
+    count_milli: int
+    links_at: int
+    days: tuple[int, ...]
+    pieces: tuple[bytes | memoryview, ...] | None
+    errors: tuple[ErrorSpan, ...]
+
+
+class SharedUse(NamedTuple):
+    """A resource or scope that rows refer to, and the last day (since 1970, UTC) of these."""
+
+    shared_id: int
+    shared: Resource | Scope
+    day: int
+
+
+class PackedBatch(Protocol):
+    """The rows of the traces of one call of ``Packing.pack``."""
+
+    @property
+    def shared(self) -> Sequence[SharedUse]:
+        """The resources and scopes that they refer to."""
+
+    def span_rows(self, traces: Iterable[PackedTrace]) -> Iterator[bytes | memoryview]:
+        """The rows of the traces' spans, in pieces."""
+
+    def trace_rows(self, traces: Iterable[PackedTrace]) -> Iterator[bytes | memoryview]:
+        """The traces' own rows, in pieces."""
+
+    def edges(self, traces: Sequence[PackedTrace]) -> dict[EdgeKey, EdgeSums]:
+        """What the traces add to the graph of services."""
+
+
+class Packing(Protocol):
+    """Makes rows of records."""
+
+    def pack(self, values: Sequence[bytes]) -> tuple[PackedBatch, list[PackedTrace | None]]:
+        """The rows of these records, None for each that the reference is to take."""
+
+
+def is_whole(value: bytes) -> bool:
+    """Whether a record looks like the only one of its revision: worth packing."""
+    return value.startswith(_WHOLE_HEAD) and value.endswith(_WHOLE_TAIL)
+
+
+def trace_id_in(value: bytes) -> bytes:
+    """The trace id of a record that ``is_whole``."""
+    return value[len(_WHOLE_HEAD) : len(_WHOLE_HEAD) + 16]
+
+
+def span_count_in(value: bytes) -> int:
+    """How many spans a record that ``is_whole`` says it has; at least 1."""
+    at = value.find(_SPAN_COUNT_KEY) + len(_SPAN_COUNT_KEY)
+    try:
+        count = msgspec.msgpack.decode(value[at : at + 1 + _INTEGER_BYTES.get(value[at], 0)])
+    except (msgspec.DecodeError, IndexError):
+        return 1
+    return max(count, 1) if isinstance(count, int) else 1
+
+
+def unmarked(value: bytes) -> bytes:
+    """A record of a trace as it would be if no replay had said it."""
+    at = value.rfind(_REPLAY_KEY)
+    # After the replay's id stand two small numbers: which part it is, of how many.
+    tail = value.rfind(_PART_KEY)
+    if at < 0 or tail < at or value.startswith(_NO_REPLAY, at):
+        return value
+    return value[:at] + _NO_REPLAY + value[tail:]
