@@ -76,10 +76,10 @@ def test_nothing_is_published_beyond_this_machine() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_has_a_health_check_and_a_limit_of_memory_and_gains_no_rights(name: str) -> None:
+def test_a_service_has_a_health_check_and_limits_and_gains_no_rights(name: str) -> None:
     service = SERVICES[name]
     assert name == "migrations" or service["healthcheck"]["test"]
-    assert service["deploy"]["resources"]["limits"]["memory"]
+    assert {"cpus", "memory", "pids"} <= service["deploy"]["resources"]["limits"].keys()
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
 
@@ -90,3 +90,18 @@ def test_the_image_runs_without_root_and_holds_every_room_that_is_run() -> None:
     copied = set(re.findall(r"^COPY (\w+) \1$", dockerfile, re.MULTILINE))
     run = {SERVICES[room]["command"][2].partition(".")[0] for room in ROOMS}
     assert run - {"tracewatch"} <= copied
+
+
+def test_no_container_runs_as_root() -> None:
+    # Ours by the Dockerfile's USER; others by the name that their image has for it.
+    others = [name for name in SERVICES if name not in ROOMS]
+    assert all(SERVICES[name]["user"] not in ("root", "0") for name in others)
+    assert all("user" not in SERVICES[room] for room in ROOMS)
+
+
+def test_a_room_starts_when_what_it_needs_is_well() -> None:
+    for room in ROOMS:
+        for needed, condition in SERVICES[room]["depends_on"].items():
+            ends = needed == "migrations"
+            assert condition == {"condition": "service_completed_successfully" if ends else "service_healthy"}
+            assert ends or SERVICES[needed]["healthcheck"]
