@@ -22,7 +22,7 @@ from tests.conftest import environment_of
 from tests.replay.derived import DERIVED_TABLES, ROAD
 from tests.services import ROOT, KafkaServer, PostgresServer
 from tests.sink.harness import CONTENT_TABLES, SinkProcess, eventually, query
-from tests.stream.worker import StreamWorker
+from tests.stream.worker import QUICK, StreamWorker
 from tracecore.topics import Topics
 
 PARTITIONS = 2
@@ -39,10 +39,10 @@ class Deployment:
         self.topics = Topics(prefix, f"{prefix}otlp_spans")
         self.environment = {
             **environment_of(kafka, self.topics),
+            # The same for live workers and for those of replays, or other traces would come out.
+            **QUICK,
             "TRACEWATCH_DATABASE_URL": database,
             "TRACEWATCH_KAFKA_PARTITIONS": str(PARTITIONS),
-            "TRACEWATCH_STREAM_COMMIT_INTERVAL_S": "0.3",
-            "TRACEWATCH_STREAM_SESSION_TIMEOUT_S": "3",
             "TRACEWATCH_REPLAY_CHECKPOINT_S": "0.2",
             "TRACEWATCH_REPLAY_DRAIN_TIMEOUT_S": "60",
             "TRACEWATCH_REPLAY_WORKER_NICE": "0",
