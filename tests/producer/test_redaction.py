@@ -4,8 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, Status, StatusCode
 
 from tests.services import ROOT
+from tracewatch.encoder import SpanEncoder
 from tracewatch.errors import InvalidSetting
 from tracewatch.redaction import MASK, Redaction
 
@@ -44,3 +51,47 @@ def test_texts_are_masked_as_everywhere(case: dict[str, str]) -> None:
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(InvalidSetting, match=f"TRACEWATCH_REDACT_{name}"):
         Redaction.from_environment({f"TRACEWATCH_REDACT_{name}": value})
+
+
+CARD = "4111111111111111"
+
+
+def leaky_span() -> ReadableSpan:
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(
+        resource=Resource({"service.name": "s", "db.password": "hunter2"}), shutdown_on_exit=False
+    )
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracer = provider.get_tracer("t", attributes={"api_key": "hunter2"})
+    with tracer.start_as_current_span("other") as other:
+        linked = Link(other.get_span_context(), {"cookie": "s3ss10n"})
+    span = tracer.start_span(f"GET /pay/{CARD}", links=[linked], attributes={"http.route": "/pay"})
+    span.set_attribute("http.request.header.cookie", ["s3ss10n"])
+    span.set_attribute("http.request.header.authorization", "Bearer b34r3r")
+    span.set_attribute("cards", [CARD, "none"])
+    span.set_attribute("card", int(CARD))
+    span.set_status(Status(StatusCode.ERROR, f"declined {CARD}"))
+    span.add_event(f"tried {CARD}", {"exception.message": f"no {CARD}", "password": "hunter2"})
+    span.end()
+    return memory.get_finished_spans()[-1]
+
+
+def test_no_byte_that_leaves_the_service_holds_a_secret() -> None:
+    encoder = SpanEncoder()
+    span = leaky_span()
+    whole = [part for _ in range(2) for part in encoder.encoded(span)[1:]]  # the second time from what it has kept
+    sent = repr(whole).encode() + encoder.span(span, 64) + encoder.span(span, 20)
+    for secret in (CARD, CARD[:12], "s3ss10n", "b34r3r", "hunter2"):
+        assert secret.encode() not in sent
+    message = SpanMessage.FromString(encoder.span(span))
+    attributes = {pair.key: pair.value for pair in message.attributes}
+    assert message.name == "GET /pay/[redacted]"
+    assert attributes["http.route"].string_value == "/pay"
+    assert attributes["http.request.header.cookie"].string_value == MASK
+    assert [value.string_value for value in attributes["cards"].array_value.values] == [MASK, "none"]
+
+
+def test_what_is_masked_is_not_kept_in_memory() -> None:
+    encoder = SpanEncoder()
+    encoder.encoded(leaky_span())
+    assert encoder._of_spans["http.request.header.authorization"] == {}
