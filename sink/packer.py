@@ -129,7 +129,10 @@ class Packer:
         longest = max(map(len, values), default=0)
         table = np.zeros((len(values), k.COLUMNS), np.int64)
         spans = np.empty(3 * len(joined) + k.JSON_GROWTH * longest, np.uint8)
-        traces = np.empty(2 * len(joined) + k.JSON_GROWTH * longest + k.ROW_BYTES, np.uint8)
+        # The kernel asks whether there is room for what stands before a record's spans; what stands after them, a
+        # rule's and a replay's name, has its room behind the end.
+        size = 2 * len(joined) + k.JSON_GROWTH * longest + k.ROW_BYTES
+        traces = np.empty(size + longest, np.uint8)[:size]
         odd = np.empty((1 + len(joined) // 256, 4), np.int64)
         missing = np.empty((1024, 3), np.int64)
         self._resources.begin()
