@@ -10,6 +10,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from replay.errors import NoSuchReplay, ReplayError
+from replay.report import Outcome
 
 #: The stored analysis of a trace and of each of its spans, hashed; without what tells by which road it came.
 _HASH = """
@@ -58,16 +59,6 @@ class ReplayRow:
     cancel_requested: bool
     started_at: datetime
     updated_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a replay did to the history: traces by how they compare with before, and alert episodes with its id."""
-
-    traces_new: int
-    traces_amended: int
-    traces_unchanged: int
-    alerts: int
 
 
 class Journal:

@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from replay.journal import Outcome
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a replay did to the history: traces by how they compare with before, and alert episodes with its id."""
+
+    traces_new: int
+    traces_amended: int
+    traces_unchanged: int
+    alerts: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class CompiledCode:
         began_s = time.monotonic()
         try:
             from sink.packer import Packer
-        except ImportError as error:
+        except (ImportError, RuntimeError) as error:  # no numba, or no place for what it compiles
             logger.info("rows are made by plain Python: %s", error)
             return
         self.packing = Packer(self._redaction)
