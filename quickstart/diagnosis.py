@@ -37,10 +37,10 @@ class TopicSeen:
 class GroupSeen:
     """A consumer group: its members, and how many records it had yet to read at two moments.
 
-    ``lag_before`` and ``lag_after`` are None while it has committed nothing.
+    ``members`` is None where the broker does not tell, ``lag_before`` and ``lag_after`` while it has committed nothing.
     """
 
-    members: int
+    members: int | None
     lag_before: int | None
     lag_after: int | None
     between_s: float
@@ -93,13 +93,14 @@ def of_topics(specs: Iterable[TopicSpec], seen: Mapping[str, TopicSeen], partiti
 
 def of_group(title: str, room: str, seen: GroupSeen) -> Diagnosis:
     """Whether somebody reads, and keeps up."""
-    if not seen.members:
+    readers = "some, as far as can be told," if seen.members is None else str(seen.members)
+    if seen.members == 0:
         behind = f", {seen.lag_after} records wait" if seen.lag_after else ""
         return Diagnosis(title, "broken", f"nobody reads{behind}", f"Start one: python -m {room}")
     if seen.lag_after is None:
-        return Diagnosis(title, "well", f"{seen.members} read, nothing committed yet")
+        return Diagnosis(title, "well", f"{readers} read, nothing committed yet")
     lag, before = seen.lag_after, seen.lag_before or 0
-    text = f"{seen.members} read, {lag} records behind"
+    text = f"{readers} read, {lag} records behind"
     if lag <= LAG_TOLERANCE_RECORDS:
         return Diagnosis(title, "well", text)
     rate = (before - lag) / seen.between_s

@@ -13,7 +13,7 @@ import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from quickstart.diagnosis import (
     Diagnosis,
@@ -74,7 +74,7 @@ async def _of_what_kafka_holds(
 ) -> list[Diagnosis]:
     found = [Diagnosis("Kafka", "well", f"answers at {kafka.bootstrap_servers}")]
     topics = kafka.topics
-    seen_topics = await _topics(admin, [spec.name for spec in topics.specs()])
+    seen_topics = await _topics(kafka, admin, [spec.name for spec in topics.specs()])
     about_topics = of_topics(topics.specs(), seen_topics, kafka.partitions)
     found += about_topics
     if any(spec.name not in seen_topics for spec in topics.specs()):
@@ -85,11 +85,11 @@ async def _of_what_kafka_holds(
         stream: ("stream", [topics.spans]),
         sink: ("sink", [topics.traces, topics.windows, topics.alerts, topics.health]),
     }
-    before = {group: await _lag(admin, consumer, group, names) for group, (_, names) in read_by.items()}
+    before = {group: await _lag(kafka, group, names) for group, (_, names) in read_by.items()}
     await asyncio.sleep(WATCH_S)
     for group, (room, names) in read_by.items():
-        after = await _lag(admin, consumer, group, names)
-        seen_group = GroupSeen(await _members(admin, group), before[group], after, WATCH_S)
+        after = await _lag(kafka, group, names)
+        seen_group = GroupSeen(await _members(kafka, group), before[group], after, WATCH_S)
         found.append(of_group(f"{room} (group {group})", room, seen_group))
     newest_ms = await _newest_ms(consumer, topics.spans)
     if newest_ms is not None:
@@ -98,21 +98,31 @@ async def _of_what_kafka_holds(
     return found
 
 
-async def _topics(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, TopicSeen]:
+async def _topics(kafka: KafkaSettings, admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, TopicSeen]:
     there = set(await admin.list_topics())
     known = [name for name in names if name in there]
     if not known:
         return {}
     partitions = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(known)}
-    config: dict[str, dict[str, str]] = {name: {} for name in known}
+    config = await _configs(kafka, known)
+    return {name: TopicSeen(partitions[name], config.get(name, {})) for name in known}
+
+
+async def _configs(kafka: KafkaSettings, topics: list[str]) -> dict[str, dict[str, str]]:
+    """How topics are configured; nothing where the broker does not tell."""
+    # By a connection of its own: the embedded broker answers what cannot be read, which ends the connection.
+    admin = AIOKafkaAdminClient(**kafka.client_options(), request_timeout_ms=2000)
+    config: dict[str, dict[str, str]] = {}
     try:
-        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in known])
-        for answer in answers:
+        await admin.start()
+        for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]):
             for _, _, _, name, entries in answer.resources:
                 config[name] = {entry[0]: entry[1] for entry in entries}
     except (KafkaError, ValueError):
-        pass  # the embedded broker does not tell
-    return {name: TopicSeen(partitions[name], config[name]) for name in known}
+        return {}
+    finally:
+        await admin.close()
+    return config
 
 
 async def _patiently(ask: Callable[[Any], Awaitable[Any]], what: Any) -> Any:
@@ -122,23 +132,40 @@ async def _patiently(ask: Callable[[Any], Awaitable[Any]], what: Any) -> Any:
         try:
             return await ask(what)
         except KafkaError as error:
-            if not error.retriable or time.monotonic() > deadline:
+            if isinstance(error, KafkaConnectionError) or not error.retriable or time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.3)
 
 
-async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
-    (answer,) = await _patiently(admin.describe_consumer_groups, [group])
-    return sum(len(described[5]) for described in answer.groups)
-
-
-async def _lag(admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, group: str, topics: list[str]) -> int | None:
-    committed: Mapping[TopicPartition, Any] = await _patiently(admin.list_consumer_group_offsets, group)
-    read_to = {place: meta.offset for place, meta in committed.items() if place.topic in topics and meta.offset >= 0}
-    if not read_to:
+async def _members(kafka: KafkaSettings, group: str) -> int | None:
+    """How many read as ``group``; None where the broker cannot tell, as the embedded one cannot."""
+    admin = AIOKafkaAdminClient(**kafka.client_options(), request_timeout_ms=2000)
+    try:
+        await admin.start()
+        (answer,) = await _patiently(admin.describe_consumer_groups, [group])
+        return sum(len(described[5]) for described in answer.groups)
+    except (KafkaConnectionError, ValueError):
         return None
-    ends = await consumer.end_offsets(list(read_to))
-    return sum(max(0, ends[place] - offset) for place, offset in read_to.items())
+    finally:
+        await admin.close()
+
+
+async def _lag(kafka: KafkaSettings, group: str, topics: list[str]) -> int | None:
+    """Records that ``group`` has yet to read; None while it has committed nothing."""
+    # As a consumer of the group that is assigned by hand: it joins nothing and disturbs nobody.
+    reader = AIOKafkaConsumer(**kafka.client_options(), group_id=group, enable_auto_commit=False)
+    await reader.start()
+    try:
+        places = [TopicPartition(topic, n) for topic in topics for n in sorted(await _partitions(reader, topic))]
+        reader.assign(places)
+        read_to = {place: await reader.committed(place) for place in places}
+        known = {place: offset for place, offset in read_to.items() if offset is not None}
+        if not known:
+            return None
+        ends = await reader.end_offsets(list(known))
+        return sum(max(0, ends[place] - offset) for place, offset in known.items())
+    finally:
+        await reader.stop()
 
 
 async def _newest_ms(consumer: AIOKafkaConsumer, topic: str) -> int | None:
