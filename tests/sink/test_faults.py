@@ -120,7 +120,7 @@ def test_twenty_kills_under_load_and_a_second_sink_change_nothing(
     ends = ends_of(records)
     environment = environment_of(kafka_environment, database)
     pick = random.Random(3)
-    size = -(-len(records) // KILLS)
+    size = -(-len(records) // (KILLS + 1))
     with ExitStack() as lives:
         for life in range(KILLS):
             # A dead member would keep its partitions for a session's time: each life is a group of its own, which is
@@ -136,9 +136,11 @@ def test_twenty_kills_under_load_and_a_second_sink_change_nothing(
             time.sleep(pick.random() * 0.1)
             sink.kill()
         for name in ("left", "right"):
-            lives.enter_context(SinkProcess(environment, tmp_path / f"sink-{name}.log"))
+            log = tmp_path / f"sink-{name}.log"
+            lives.enter_context(SinkProcess({**environment, "TRACEWATCH_SINK_COMPILED": "always"}, log))
+            eventually(lambda log=log: "rows are made by compiled code" in log.read_text(), timeout_s=120)
+        produce(kafka.bootstrap_servers, records[KILLS * size :])
         eventually(lambda: stored_offsets(database), lambda stored: ends.items() <= stored.items(), timeout_s=60)
-    assert "rows are made by compiled code" in "".join(log.read_text() for log in tmp_path.glob("sink-*.log"))
     write_undisturbed(empty_twin, records, topics)
     assert contents(database) == contents(empty_twin)
 
