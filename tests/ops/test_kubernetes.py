@@ -105,4 +105,3 @@ def test_services_lead_to_pods() -> None:
     for _, document in DOCUMENTS:
         if document["kind"] == "Service":
             assert document["spec"]["selector"] in labels
-
