@@ -13,7 +13,7 @@ from dashboard import markup
 from dashboard.database import HistoryUnavailable
 from dashboard.pages import alerts, errors, overview, performance, pipeline, service_flow, traces
 from dashboard.time_range import PRESETS, SECOND_NS, iso_of
-from dashboard.view import CARRIED, Page, View, alert_state, current_view, set_params
+from dashboard.view import CARRIED, Page, View, alert_state, control_key, current_view, entered, set_params
 
 _LOGO = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">'
@@ -25,6 +25,7 @@ _LOGO = (
 
 def _frame(body: Page, refresh_s: int | None) -> None:
     """One page in its frame: what it shows is asked again every ``refresh_s`` while its range follows the clock."""
+    entered(body.__module__)
     view = current_view(_pages)
     _top_bar(view)
     every = timedelta(seconds=refresh_s) if refresh_s and view.span.preset else None
@@ -61,10 +62,11 @@ def _top_bar(view: View) -> None:
 
 def _range_control(view: View) -> None:
     preset = view.span.preset or None
-    if st.session_state.get("control.range") != preset:
-        st.session_state["control.range"] = preset
+    key = control_key("range")
+    if st.session_state.get(key) != preset:
+        st.session_state[key] = preset
     st.segmented_control(
-        "Time range", list(PRESETS), key="control.range", on_change=_choose_preset, label_visibility="collapsed"
+        "Time range", list(PRESETS), key=key, on_change=_choose_preset, args=(key,), label_visibility="collapsed"
     )
     start, end = (datetime.fromtimestamp(at / SECOND_NS, view.zone) for at in (view.span.start_ns, view.span.end_ns))
     label = "Custom" if view.span.preset else f"{start:%b %-d %H:%M} to {end:%b %-d %H:%M}"
@@ -80,8 +82,8 @@ def _range_control(view: View) -> None:
             st.caption(":red[The range ends before it begins.]")
 
 
-def _choose_preset() -> None:
-    chosen = st.session_state["control.range"]
+def _choose_preset(key: str) -> None:
+    chosen = st.session_state[key]
     if chosen:
         set_params(**{"range": chosen, "from": "", "to": ""})
 

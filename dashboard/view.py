@@ -171,8 +171,22 @@ def toggle(label: str, name: str, help: str | None = None) -> bool:
     return on
 
 
+def entered(page: str) -> None:
+    """The viewer is on ``page``: its controls are its own.
+
+    Two pages' controls with one key would be one to the server, which then tells the browser nothing of a value that it
+    has told before; but the browser draws a new control, with nothing chosen.
+    """
+    st.session_state["page"] = page
+
+
+def control_key(name: str) -> str:
+    """The key of a control of this page."""
+    return f"{st.session_state.get('page', '')}.{name}"
+
+
 def _bound(name: str, value: Any) -> str:
-    key = f"control.{name}"
+    key = control_key(name)
     if st.session_state.get(key) != value:
         st.session_state[key] = value
     return key
