@@ -67,7 +67,8 @@ def fill(database: str, kafka: KafkaServer, logs: Path, recording: Path, first_s
             for part in replay_records(moved, decoded, PARTITIONS)
         ]
     with SinkProcess(environment, logs / "recorded-sink.log") as sink:
-        worker = StreamWorker(environment, logs / "recorded-stream.log")
+        # Loading so much at once may keep a worker from answering its group for a while.
+        worker = StreamWorker(environment, logs / "recorded-stream.log", session_timeout_s="30")
         with worker:
             produce(kafka.bootstrap_servers, records)
             eventually(lambda: _stored(database)[0], lambda count: count >= len(trace_ids), 180)

@@ -26,7 +26,7 @@ PAGES = {
     "overview": ("?range={range}", "", ".card"),
     "service-flow": ("service-flow?range={range}", "", ".node"),
     "service-flow-compared": ("service-flow?range=5m&compare=before&service={service}", "", ".node.selected"),
-    "traces": ("traces?range={range}&order=slowest", "", ".trace"),
+    "traces": ("traces?range={range}&order=slowest", "", "button.trace"),
     "trace": ("traces?range={range}&trace={trace_id}", ".failure", ".row.selected"),
     "performance": ("performance?range={range}&service={service}", "", ".js-plotly-plot"),
     "errors": ("errors?range={range}", ".pick", ".pick.selected"),

@@ -95,7 +95,7 @@ def test_an_alert_appears_and_is_resolved_without_a_reload(
     publish(kafka, topics.alerts, alert("firing", began))
     published = time.monotonic()
     page.wait_for_selector(".alert-row")
-    # A second is the promise on a quiet machine (bench/dashboard.py measures it); here others work too.
+    # A second is the promise on a quiet machine (bench/dashboard_live.py measures it); here others work too.
     assert time.monotonic() - published < 10
     assert "payment<b> takes 9 times as long as usual" in viewer.text()
     assert "1 firing" in viewer.text()

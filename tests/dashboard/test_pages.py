@@ -68,7 +68,7 @@ def test_from_overview_to_the_faulty_service_in_three_clicks(viewer: Viewer, das
     viewer.settle()
     expect(page.get_by_role("combobox", name="Service")).to_have_value("payment", timeout=PATIENCE_MS)
     expect(page.get_by_role("radio", name="1h")).to_be_checked(timeout=PATIENCE_MS)
-    page.locator(".trace").first.click()
+    page.locator("button.trace").first.click()
     viewer.see("Error began in")
     assert re.search(r"Error began in\s+payment", viewer.text())
 
@@ -104,7 +104,7 @@ def test_yesterday_shows_which_calls_are_slower_and_failing(viewer: Viewer, dash
 
 def test_traces_are_searched_and_the_address_says_how(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("traces", service="payment", status="error"))
-    page.locator(".trace").nth(5).wait_for()
+    page.locator("button.trace").nth(5).wait_for()
     field = page.get_by_label("At least")
     field.fill("5s")
     field.press("Enter")
@@ -117,8 +117,8 @@ def test_traces_are_searched_and_the_address_says_how(viewer: Viewer, dashboard:
 
 def test_tags_are_searched(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address("traces", tags="peer.service=api.bank.example"))
-    assert page.locator(".trace .title strong").first.inner_text() == "storefront"
-    assert set(page.locator(".trace .operation").all_inner_texts()) == {"POST /checkout"}
+    assert page.locator("button.trace .title strong").first.inner_text() == "storefront"
+    assert set(page.locator("button.trace .operation").all_inner_texts()) == {"POST /checkout"}
 
 
 def test_a_trace_is_found_by_its_id(viewer: Viewer, dashboard: Dashboard, seeded: Seeded) -> None:
@@ -377,7 +377,7 @@ def test_names_from_spans_stay_names(viewer: Viewer, hostile_dashboard: tuple[Da
 def test_five_thousand_spans_are_one_usable_timeline(viewer: Viewer, hostile_dashboard: tuple[Dashboard, str]) -> None:
     dashboard, _ = hostile_dashboard
     page = viewer.open(dashboard.address("traces", order="spans"))
-    page.locator(".trace").first.click()
+    page.locator("button.trace").first.click()
     page.locator(".row").first.wait_for()
     rows = page.locator(".rows")
     assert rows.get_attribute("aria-rowcount") == "5000"

@@ -64,10 +64,10 @@ def walk(url: str) -> None:
         save(page, FOLDER / "walk-2-service-flow.png", 1440, *HEIGHTS)
         page.get_by_role("link", name="Its failed traces").click()
         person.wait_for_url("status=error")
-        page.locator(".trace").first.wait_for()
+        page.locator("button.trace").first.wait_for()
         person.settle()
         save(page, FOLDER / "walk-3-traces.png", 1440, *HEIGHTS)
-        page.locator(".trace").first.click()
+        page.locator("button.trace").first.click()
         person.see("Error began in")
         person.settle()
         assert FAULTY in person.text().partition("Error began in")[2][:40]
