@@ -52,6 +52,15 @@ def test_what_is_lost_is_told_with_its_trace_and_the_faults_near_it() -> None:
     assert said[-1] == "failed"
 
 
+def test_spans_that_were_sent_twice_may_count_twice_in_windows_but_none_may_be_missing_there() -> None:
+    few, many = outcome(range(10)), outcome(range(10))
+    few.totals["rows"] = many.totals["rows"] = 1000
+    for name in ("operation_windows", "operation_minutes", "operation_hours"):
+        few.totals[name], many.totals[name] = 1010, 1030
+    assert report.problems(few) == []
+    assert len(report.problems(many)) == 3
+
+
 def test_what_else_is_wrong_is_told_in_words() -> None:
     bad = outcome(range(10))
     bad.dead_letters.clear()
