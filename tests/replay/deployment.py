@@ -26,6 +26,9 @@ from tests.stream.worker import QUICK, StreamWorker
 from tracecore.topics import Topics
 
 PARTITIONS = 2
+#: When traces and windows close: the same for live workers and for those of replays, or other traces would come out.
+#: Longer than a live worker is behind the broker's clock on a machine that has too much to do, or spans would be late.
+CLOSING = {"settle_s": "3", "idle_s": "8", "window_grace_s": "4"}
 
 
 class Deployment:
@@ -39,8 +42,8 @@ class Deployment:
         self.topics = Topics(prefix, f"{prefix}otlp_spans")
         self.environment = {
             **environment_of(kafka, self.topics),
-            # The same for live workers and for those of replays, or other traces would come out.
             **QUICK,
+            **{f"TRACEWATCH_STREAM_{name.upper()}": value for name, value in CLOSING.items()},
             "TRACEWATCH_DATABASE_URL": database,
             "TRACEWATCH_KAFKA_PARTITIONS": str(PARTITIONS),
             "TRACEWATCH_REPLAY_CHECKPOINT_S": "0.2",
@@ -59,7 +62,7 @@ class Deployment:
             yield self
 
     def live_worker(self, **settings: str) -> StreamWorker:
-        return StreamWorker(self.environment, self.logs / "stream.log", **settings)
+        return StreamWorker(self.environment, self.logs / "stream.log", **CLOSING, **settings)
 
     def create_topic(self, name: str, config: dict[str, str]) -> None:
         """A topic of another's."""

@@ -6,7 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
+import psutil
 import pytest
 
 from replay.records import POSITION_HEADER
@@ -79,9 +81,44 @@ def test_a_replay_that_is_killed_and_resumed_sends_nothing_twice_and_gives_the_s
     assert "is done: start a new one" in made.replay("resume", "killed", expect=1)
 
 
+def test_a_replay_that_is_killed_at_random_moments_gives_the_same(made: Deployment, lived: Rows) -> None:
+    made.forget_history()
+    moments = Random(8)
+    command = ("run", "--name", "hunted", "--spans-per-s", "300")
+    for turn in range(4):
+        hunted = made.start_replay(*command)
+        eventually(lambda: made.count("SELECT count(*) FROM replays WHERE name = 'hunted'"), bool, 90)
+        time.sleep(moments.uniform(0, 8))
+        # Its worker is left to end by itself, or dies with it.
+        workers = psutil.Process(hunted.pid).children() if turn % 2 and hunted.poll() is None else []
+        ended(hunted, signal.SIGKILL)
+        for worker in workers:
+            worker.kill()
+        command = ("resume", "hunted", "--spans-per-s", "300")
+    if "done" not in made.replay("status", "hunted"):
+        made.replay("resume", "hunted", "--spans-per-s", "0")
+    (counted,) = made.query("SELECT traces_new, traces_amended, traces_unchanged FROM replays WHERE name = 'hunted'")
+    assert counted == (TRACES, 0, 0)
+    assert not differences(made.derived(), lived)
+
+
+def test_what_an_older_version_derived_is_replaced_in_place(made: Deployment, lived: Rows) -> None:
+    made.replay("run")  # whatever stands there by now: the history is whole
+    made.derive_as_an_older_version()
+    assert set(differences(made.derived(), lived)) > {"traces", "service_traces", "operation_windows"}
+    said = made.replay("run")
+    assert f"0 traces new, {TRACES} amended, 0 unchanged" in said, said
+    assert not differences(made.derived(), lived)
+
+
 def test_a_replay_is_paced_cancelled_and_told_of(made: Deployment, lived: Rows) -> None:
+    live_offsets = made.committed(f"{made.topics.prefix}stream")
     paced = made.start_replay("run", "--name", "paced", "--speed", "0.01x")
     eventually(lambda: made.count("SELECT count(*) FROM replays WHERE name = 'paced' AND position > 0"), bool, 90)
+    replay_id = made.query("SELECT replay_id FROM replays WHERE name = 'paced'")[0][0]
+    own = eventually(lambda: made.committed(f"{made.topics.prefix}replay-stream.{replay_id}"))
+    assert {topic for topic, _ in own} == {made.topics.replay, made.topics.findings}
+    assert made.committed(f"{made.topics.prefix}stream") == live_offsets, "the live group is another"
     assert "runs already" in made.replay("resume", "paced", expect=1)
     assert "running" in made.replay("status", "paced")
     assert "being cancelled" in made.replay("cancel", "paced")
@@ -91,6 +128,17 @@ def test_a_replay_is_paced_cancelled_and_told_of(made: Deployment, lived: Rows) 
     assert "is cancelled already" in made.replay("cancel", "paced", expect=1)
     assert "there is a replay named 'paced' already" in made.replay("run", "--name", "paced", expect=1)
     assert "there is no replay named 'nobody'" in made.replay("status", "nobody", expect=1)
+
+
+def test_ctrl_c_leaves_a_replay_that_is_resumed(made: Deployment, lived: Rows) -> None:
+    made.forget_history()
+    stopped = made.start_replay("run", "--name", "stopped", "--spans-per-s", "100")
+    eventually(lambda: made.count("SELECT coalesce(max(spans), 0) FROM replays WHERE name = 'stopped'"), bool, 90)
+    code, said = ended(stopped, signal.SIGINT)
+    assert (code, "go on with: python -m replay resume stopped" in said) == (130, True), said
+    assert "interrupted" in made.replay("status", "stopped")
+    assert f"{TRACES} traces new, 0 amended, 0 unchanged" in made.replay("resume", "stopped", "--spans-per-s", "0")
+    assert not differences(made.derived(), lived)
 
 
 def test_the_history_itself_is_replayed_of_one_service_and_changes_nothing(made: Deployment, lived: Rows) -> None:
