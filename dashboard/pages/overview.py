@@ -42,6 +42,8 @@ class _Service:
     score: float | None = None
     reason: str = ""
     alerts: list[alert_queries.Episode] = field(default_factory=list)
+    #: Errors that began here, others only pass them on.
+    origins: int = 0
 
     @property
     def error_ratio(self) -> float | None:
@@ -105,6 +107,9 @@ def _services(view: View, yesterday: TimeRange) -> dict[str, _Service]:
     for row in view.rows(flow_queries.health(view.span)):
         service = services.setdefault(row["service"], _Service())
         service.score, service.reason = float(row["score"]), flow_queries.reasons_text(row["reasons"])
+    for group in view.rows(error_queries.groups(view.span)):
+        if group["service"] in services:
+            services[group["service"]].origins += group["origins"]
     for episode in alert_queries.episodes_of(view.rows(alert_queries.firing())):
         if episode.service in services:
             services[episode.service].alerts.append(episode)
@@ -162,10 +167,11 @@ def _cards(view: View, services: list[tuple[str, _Service]]) -> dict[str, Any]:
     }
 
 
-def _worst_first(item: tuple[str, _Service]) -> tuple[int, int, float, float, str]:
+def _worst_first(item: tuple[str, _Service]) -> tuple[int, int, int, float, float, str]:
+    """Causes before those who suffer: of a grade, whom alerts name, then where errors begin."""
     name, service = item
     score = 101.0 if service.score is None else service.score
-    return _GRADES.index(service.grade), -len(service.alerts), score, -service.spans, name
+    return _GRADES.index(service.grade), -len(service.alerts), -service.origins, score, -service.spans, name
 
 
 def _card(name: str, service: _Service, span: TimeRange, steps: list[Row | None]) -> dict[str, Any]:
