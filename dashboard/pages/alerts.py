@@ -120,7 +120,7 @@ def _history(view: View) -> None:
 def _cells(view: View, episode: queries.Episode) -> tuple[Cell, ...]:
     tone = "bad" if episode.severity == "critical" else "warn"
     state = f"{GLYPHS['bad' if tone == 'bad' else 'warn']} firing" if episode.firing else f"{GLYPHS['good']} resolved"
-    lasted_ns = (episode.ends_at_ns or view.now_ns) - episode.starts_at_ns
+    lasted_ns = max((episode.ends_at_ns or view.now_ns) - episode.starts_at_ns, 0)
     delay_ns = max(episode.detected_at_ns - episode.starts_at_ns, 0)
     where = f"{episode.service} · {episode.operation}" if episode.operation else episode.service
     return (
