@@ -311,7 +311,7 @@ def test_an_alert_of_the_history_shows_its_evidence(viewer: Viewer, dashboard: D
     page = viewer.open(dashboard.address("alerts", show="history"))
     page.locator(".pick", has_text="payment · charge").click()
     viewer.wait_for_url("alert=")
-    viewer.see("Evidence")
+    viewer.see("shaded while it fired")
     assert "usually 52 ms" in viewer.text()
     page.locator(".js-plotly-plot .shapelayer path").first.wait_for(state="attached")
     page.get_by_role("link", name="Sample trace 1").click()

@@ -103,5 +103,5 @@ def test_its_errors_are_grouped_and_its_alerts_have_evidence(seen: Seen, viewer:
     viewer.see("Sample traces")
     viewer.open(seen.dashboard.address("alerts", range="1h", show="history"))
     page.locator(".pick", has_text="ErrorSpans").first.click()
-    viewer.see("Evidence")
+    viewer.see("shaded while it fired")
     page.locator(".js-plotly-plot .shapelayer path").first.wait_for(state="attached")
