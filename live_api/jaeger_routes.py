@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+import live_api.any_text  # noqa: F401 (lets routes say {name:text})
 from live_api import jaeger, jaeger_metrics, jaeger_v3, statements
 from live_api.answers import as_json, parameters_of
 from live_api.database import Database
@@ -47,7 +48,7 @@ def _add_v1(router: APIRouter, database: Database) -> None:
         names = [row["service"] for row in database.rows(statements.SERVICES)]
         return as_json(jaeger.envelope(names, len(names)))
 
-    @route("/api/services/{service:path}/operations")
+    @route("/api/services/{service:text}/operations")
     def operations_of_service(service: str) -> Response:
         """Names of a service's operations."""
         rows = _operations(database, jaeger.service_name(service), None)

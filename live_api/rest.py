@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
 
+import live_api.any_text  # noqa: F401 (lets routes say {name:text})
 from live_api import models, statements, views
 from live_api.comparison import compared
 from live_api.database import Database
@@ -76,7 +77,7 @@ def rest_router(database: Database, alerts: AlertFeed) -> APIRouter:
         """Services that have spans."""
         return models.Services(services=[row["service"] for row in database.rows(statements.SERVICES)])
 
-    @router.get("/services/{service:path}/operations", tags=["services"])
+    @router.get("/services/{service:text}/operations", tags=["services"])
     def operations(service: str, kind: Annotated[str, Query(max_length=40)] = "") -> models.Operations:
         """Operations of a service, of all span kinds or of one."""
         wanted = {
@@ -88,7 +89,7 @@ def rest_router(database: Database, alerts: AlertFeed) -> APIRouter:
             operations=[models.Operation(operation=r["operation"], kind=views.kind_name(r["kind"])) for r in rows]
         )
 
-    @router.get("/services/{service:path}/statistics", tags=["services"])
+    @router.get("/services/{service:text}/statistics", tags=["services"])
     def statistics(
         service: str, within: InRange, operation: Annotated[str, Query(max_length=1024)] = ""
     ) -> models.Statistics:

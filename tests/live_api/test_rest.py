@@ -166,6 +166,14 @@ async def test_lists_of_services_errors_alerts_replays(queries: httpx.AsyncClien
     assert firing["alerts"] == []  # the feed of this application reads no topic
 
 
+@pytest.mark.parametrize("name", ["a%2Fb", "a%0Ab", "%0A", "a%2F%2F%C2%85b"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/services/{}/operations", "/api/v1/services/{}/statistics", "/api/services/{}/operations"]
+)
+async def test_a_service_may_have_any_name(queries: httpx.AsyncClient, path: str, name: str) -> None:
+    assert (await queries.get(path.format(name))).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "named"),
     [
