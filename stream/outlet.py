@@ -17,7 +17,7 @@ from faust.types import TP
 
 from stream.errors import DeliveryFailed
 from stream.pipeline import Outgoing
-from tracecore.partition import murmur2
+from tracecore.partition import partition_of_key
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Outlet:
                 count = self._partitions[topic] = len(await producer.partitions_for(topic))
             chosen = own_partition if partition is None else partition
             # What is keyed stays with its key, though a topic may have fewer partitions than the source.
-            tp = TP(topic, placed(key, count) if chosen is None else chosen % count)
+            tp = TP(topic, _placed(key, count) if chosen is None else chosen % count)
             while True:
                 batch = filling.get(tp)
                 if batch is None:
@@ -121,6 +121,6 @@ class Outlet:
 
 
 @lru_cache(maxsize=65536)
-def placed(key: bytes, partitions: int) -> int:
+def _placed(key: bytes, partitions: int) -> int:
     """The partition of a key, as Kafka's clients place it; what has no key stands in the first."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions if key else 0
+    return partition_of_key(key, partitions) if key else 0

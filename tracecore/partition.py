@@ -7,7 +7,12 @@ _MASK = 0xFFFFFFFF
 
 def partition_of(trace_id: bytes, partitions: int) -> int:
     """Partition of a trace: murmur2 of the lowercase hex trace id, as Kafka's Java client places that key."""
-    return (murmur2(trace_id.hex().encode()) & 0x7FFFFFFF) % partitions
+    return partition_of_key(trace_id.hex().encode(), partitions)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """Partition of a key, as Kafka's Java client places it."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def murmur2(data: bytes) -> int:
