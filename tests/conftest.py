@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.embedded_broker import EmbeddedBroker
@@ -14,6 +15,12 @@ from tests.services import KafkaServer, PostgresServer
 from tracecore.topics import Topics
 
 MakeTopic = Callable[..., str]
+
+# The suite tries the same examples wherever it runs: what passed here passes in CI. ``--hypothesis-profile=explore``
+# goes after new ones (and ``make fuzz``, for hours). A deadline would measure the machine, which has other work to do.
+settings.register_profile("suite", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

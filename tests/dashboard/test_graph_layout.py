@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboard.figures.graph_layout import layered_layout
@@ -28,7 +28,6 @@ def test_nothing_to_draw_is_an_empty_layout() -> None:
     assert layered_layout(["alone"], [("alone", "alone"), ("alone", "unknown")]).routes == {}
 
 
-@settings(max_examples=60, deadline=None)
 @given(EDGES, st.randoms(use_true_random=False))
 def test_the_same_graph_in_any_order_is_drawn_the_same_and_no_two_nodes_touch(
     edges: list[tuple[str, str]], dice: random.Random

@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
@@ -25,7 +25,6 @@ def test_a_batch_is_one_record_for_each_partition() -> None:
     assert sorted(record.partition for record in batch) == list(range(8))
 
 
-@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(1, 2**128 - 1), st.sampled_from("abc"), st.integers(0, 400)), min_size=1, max_size=40

@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
 
 from sink.packed import Packing
 from tests.services import PostgresServer
 from tracecore.redaction import BUILT_IN
-
-# A deadline measures the machine, which has other work to do.
-settings.register_profile("sink", deadline=None)
-settings.load_profile("sink")
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def arrivals(draw: st.DrawFn) -> list[tuple[int, list[Span]]]:
     return records
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(records=arrivals(), data=st.data())
 def test_any_order_batches_duplicates_crashes_and_stops_give_the_same_traces_and_windows(
     records: list[tuple[int, list[Span]]], data: st.DataObject
@@ -165,7 +165,7 @@ def test_any_order_batches_duplicates_crashes_and_stops_give_the_same_traces_and
     assert worker.pipeline.first_offset is None
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(records=arrivals(), cut=st.integers(0, 40))
 def test_a_clean_stop_publishes_nothing_twice(records: list[tuple[int, list[Span]]], cut: int) -> None:
     # The stop comes after ``cut`` records; what is handed over stands behind those in the log, the rest comes later.
@@ -186,7 +186,7 @@ def test_a_clean_stop_publishes_nothing_twice(records: list[tuple[int, list[Span
     assert sum(w.spans for w in windows_in(published) if isinstance(w, OperationWindow)) == 60
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_spans_of_a_clock_that_is_behind_are_counted_once_whatever_crashes(data: st.DataObject) -> None:
     # A trace a second, every other one from a producer whose clock is a minute behind: its windows were told before.
