@@ -24,8 +24,9 @@ STILL_S: Final = 25.0
 INGESTED_S: Final = 1200.0
 #: The longest that a replay is let live before it is killed.
 KILL_WITHIN_S: Final = 40.0
-#: Migrations that hold the history and the journal of replays; what the sink has stored already is in an older one.
-CONTENT_MIGRATIONS: Final = "6"
+#: The first migration that holds the history; how far the sink has read is in an older one.
+FIRST_OF_CONTENT: Final = "004_traces"
+MIGRATIONS: Final = Path(__file__).resolve().parents[1] / "migrations"
 _LATEST_MS: Final = 2**63 - 1
 
 
@@ -63,7 +64,8 @@ class Day:
     def drop_tables(self) -> None:
         """Every table of the history, and of replays, by the migrations themselves."""
         self._deployed.stop("sink")
-        self._deployed.run("migrations", "down", "--steps", CONTENT_MIGRATIONS)
+        content = [path for path in MIGRATIONS.glob("[0-9]*.rollback.sql") if path.name >= FIRST_OF_CONTENT]
+        self._deployed.run("migrations", "down", "--steps", str(len(content)))
         self._deployed.run("migrations", "up")
         self._deployed.start("sink")
 
