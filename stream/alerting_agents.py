@@ -10,9 +10,9 @@ the day takes days to learn, and is.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 import msgspec
@@ -25,7 +25,7 @@ from stream.alerting.episode import Episode
 from stream.alerting.history import History
 from stream.alerting.settings import AlertingSettings
 from stream.alerting.watch import Watch
-from stream.consumer_access import commit, last_fetch, offset_at, seek, starts
+from stream.consumer_access import at_hand, commit, last_fetch, offset_at, seek, starts
 from stream.continuity import Cursor
 from stream.detection.round import decode_round, is_round
 from stream.rules_source import RulesSource
@@ -49,6 +49,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_episode = msgspec.msgpack.Decoder(Episode).decode
 _decode_history = msgspec.msgpack.Decoder(History).decode
 _EPISODE, _HISTORY, _HOURS = "e", "h", "d"
+#: Findings that are judged in one go. To tell of an alert takes a turn with the broker, and of many as long.
+FINDINGS_AT_ONCE = 64
 #: Profiles of the day that are stored in a tick: a write of a Table costs a third of a millisecond.
 MAX_STORED = 100
 
@@ -61,8 +63,17 @@ class Reading:
     committed: int
     #: Records before it were judged by a predecessor: they are learned from.
     judged_until: int
+    #: What came of records before it was told, and is in the Table.
+    told_until: int = 0
     looked_back: bool = False
     last_record_at: float = field(default_factory=time.monotonic)
+
+
+class Events(NamedTuple):
+    """What a watch has to tell."""
+
+    watch: Watch
+    alerts: list[Alert]
 
 
 class AlertingAgent:
@@ -94,6 +105,8 @@ class AlertingAgent:
         self._table = app.Table("alerting", partitions=1, key_type=bytes, value_type=bytes, use_partitioner=True)
         self._reading: Reading | None = None
         self._watches: dict[str, Watch] | None = None
+        # Held from judging to having told: the Table must not tell of what was judged meanwhile.
+        self._publishing = asyncio.Lock()
         self.malformed_total = 0
         self.alerts_total = 0
 
@@ -109,11 +122,18 @@ class AlertingAgent:
 
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            message, reading = event.message, self._reading
+            async with self._publishing:
+                await self._on_messages([event.message, *at_hand(self._app, stream, FINDINGS_AT_ONCE - 1)])
+
+    async def _on_messages(self, messages: Sequence[Any]) -> None:
+        """Judge what is next; then tell of it all."""
+        events: list[Events] = []
+        for message in messages:
+            reading = self._reading
             if reading is None:
                 continue  # of an assignment that is over: it comes again
             if not reading.looked_back and await self._look_back(message.tp, reading):
-                continue
+                break
             verdict = reading.cursor.judge(message.offset, time.monotonic())
             if verdict == "missing":
                 await self._ask_again(message.tp, reading.cursor)
@@ -121,7 +141,15 @@ class AlertingAgent:
                 continue
             reading.last_record_at = time.monotonic()
             if self._is_ours(message):
-                await self._on_record(message, is_judged=message.offset < reading.judged_until)
+                events += self._judged(message, is_judged=message.offset < reading.judged_until)
+        reading = self._reading
+        try:
+            await self._publish(events)
+        except Exception:
+            # The outermost loop. Faust would end the agent; a worker that stopped would stop again at the same record.
+            logger.exception("bug at %s, in what was to be told", self._topic)
+        if reading is not None:
+            reading.told_until = reading.cursor.next_offset
 
     async def _look_back(self, tp: TP, reading: Reading) -> bool:
         """Go back to the rounds of the last half hour, if there are any; True if reading goes on there."""
@@ -148,8 +176,9 @@ class AlertingAgent:
             return replay_id is None
         return replay_id is not None and self._replay_id in ("", replay_id.decode("utf-8", "replace"))
 
-    async def _on_record(self, message: Any, *, is_judged: bool) -> None:
-        value = message.value or b""
+    def _judged(self, message: Any, *, is_judged: bool) -> list[Events]:
+        """The events that follow from a record; none from one that a predecessor judged, for it told of them."""
+        value, events = message.value or b"", list[Events]()
         try:
             if is_round(value):
                 round_ = decode_round(value)
@@ -157,20 +186,20 @@ class AlertingAgent:
                 if is_judged:
                     watch.learn(round_)
                 else:
-                    await self._publish(watch, watch.on_round(round_, time.time_ns(), message.offset))
-                return
+                    events.append(Events(watch, watch.on_round(round_, time.time_ns(), message.offset)))
+                return events
             finding = wire.decode_finding(value)
             watch = self._watch(finding.replay_id)
             if is_judged:
                 watch.learn_finding(finding)
             else:
-                await self._publish(watch, watch.on_finding(finding, time.time_ns(), message.offset))
+                events.append(Events(watch, watch.on_finding(finding, time.time_ns(), message.offset)))
         except MalformedPayload as error:
             self.malformed_total += 1
             logger.warning("skipped a finding: %s[%d]@%d: %s", message.topic, message.partition, message.offset, error)
         except Exception:
-            # The outermost loop. Faust would end the agent; a worker that stopped would stop again at the same record.
             logger.exception("bug at %s[%d]@%d", message.topic, message.partition, message.offset)
+        return events
 
     def _watch(self, replay_id: str) -> Watch:
         if self._watches is None:
@@ -218,58 +247,73 @@ class AlertingAgent:
                 watch.use(self._rules.book)
         tp = TP(self._topic, 0)
         fetched = last_fetch(self._app, tp)
-        if reading.looked_back and fetched is not None and reading.cursor.has_lost(fetched.position, time.monotonic()):
+        if fetched is not None and reading.cursor.has_lost(fetched.position, time.monotonic()):
             await self._ask_again(tp, reading.cursor)
         silent_s = time.monotonic() - reading.last_record_at
         if silent_s >= SILENCE_S and not self._replay:
             watch, now_ns = self._watch(""), time.time_ns()
-            await self._publish(watch, watch.on_tick(now_ns, now_ns))
+            async with self._publishing:
+                await self._publish([Events(watch, watch.on_tick(now_ns, now_ns))])
         self._store_hours()
         await self._commit()
 
-    async def _publish(self, watch: Watch, alerts: list[Alert]) -> None:
-        for alert in alerts:
-            if not self._told.holds(alert):
-                await self._send(alert)
-        for report in watch.reports():
-            await self._health.send(
-                key=report.service.encode(), value=wire.encode_health(report), headers=_headers(report.replay_id)
-            )
-        owner = alerts[0].replay_id if alerts else next(name for name, w in (self._watches or {}).items() if w is watch)
-        episodes, histories = watch.alerting.changed()
-        for kind, changed in ((_EPISODE, episodes), (_HISTORY, histories)):
-            for name, state in changed.items():
-                key = f"{kind}/{owner}/{name}".encode()
-                if state is not None:
-                    self._table[key] = _encode(state)
-                elif key in self._table:
-                    del self._table[key]
-
-    async def _send(self, alert: Alert) -> None:
-        """Send an event; returns once the broker has it, for the Table must not know of what was not told."""
-        pause_s = 0.5
-        while True:
-            try:
-                sent = await self._alerts.send(
-                    key=alert.fingerprint.encode(),
-                    value=wire.encode_alert(alert),
-                    headers=_headers(alert.replay_id) | self._more_headers,
+    async def _publish(self, events: Sequence[Events]) -> None:
+        await self._send([alert for _, alerts in events for alert in alerts if not self._told.holds(alert)])
+        for watch in {id(watch): watch for watch, _ in events}.values():
+            for report in watch.reports():
+                await self._health.send(
+                    key=report.service.encode(), value=wire.encode_health(report), headers=_headers(report.replay_id)
                 )
-                await sent
-            except KafkaError as error:
-                logger.warning("the broker did not take an alert, trying again: %r", error)
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 10.0)
-                continue
-            self.alerts_total += 1
-            logger.info("alert %s %s %s", alert.status, alert.labels["alertname"], alert.fingerprint)
-            return
+            episodes, histories = watch.alerting.changed()
+            for kind, changed in ((_EPISODE, episodes), (_HISTORY, histories)):
+                for name, state in changed.items():
+                    key = f"{kind}/{watch.replay_id}/{name}".encode()
+                    if state is not None:
+                        self._table[key] = _encode(state)
+                    elif key in self._table:
+                        del self._table[key]
+
+    async def _send(self, alerts: Sequence[Alert]) -> None:
+        """Send events; returns once the broker has them all, for the Table must not know of what was not told.
+
+        They are on their way together: a window may end a hundred alerts, and new ones must not wait for each.
+        """
+        pause_s = 0.5
+        while alerts:
+            sent = [await self._on_its_way(alert) for alert in alerts]
+            errors = await asyncio.gather(*sent, return_exceptions=True)
+            failed = next((number for number, error in enumerate(errors) if isinstance(error, BaseException)), None)
+            for alert in alerts[:failed]:
+                self.alerts_total += 1
+                logger.info("alert %s %s %s", alert.status, alert.labels["alertname"], alert.fingerprint)
+            if failed is None:
+                return
+            error = errors[failed]
+            if not isinstance(error, KafkaError):
+                raise error
+            logger.warning("the broker did not take an alert, trying again: %r", error)
+            # With all that followed: an event must not overtake an earlier one. Who got it knows it by its id.
+            alerts = alerts[failed:]
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 10.0)
+
+    async def _on_its_way(self, alert: Alert) -> Awaitable[Any]:
+        try:
+            delivery: Awaitable[Any] = await self._alerts.send(
+                key=alert.fingerprint.encode(),
+                value=wire.encode_alert(alert),
+                headers=_headers(alert.replay_id) | self._more_headers,
+            )
+        except KafkaError as error:
+            delivery = asyncio.get_running_loop().create_future()
+            delivery.set_exception(error)
+        return delivery
 
     async def _commit(self) -> None:
         reading = self._reading
-        if reading is None or reading.cursor.next_offset <= reading.committed:
+        if reading is None or reading.told_until <= reading.committed:
             return
-        offset = reading.cursor.next_offset
+        offset = reading.told_until
         await self._app.producer.flush()
         if await commit(self._app, {TP(self._topic, 0): offset}):
             reading.committed = offset

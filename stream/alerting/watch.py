@@ -32,6 +32,7 @@ class Watch:
 
     def __init__(self, alerting: Alerting, replay_id: str = "") -> None:
         self.alerting = alerting
+        self.replay_id = replay_id
         self._is_replay = bool(replay_id)
         self._merger = RoundMerger(None if replay_id else PATIENCE_NS)
         self._judge = Judge(replay_id)
