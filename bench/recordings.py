@@ -12,9 +12,10 @@ from pathlib import Path
 
 from stream.assembler import SpanBudget
 from stream.hooks import Hooks
-from stream.pipeline import Outgoing, Pipeline, Rules
+from stream.pipeline import Closing, Outgoing, Pipeline, Rules
 from stream.router import decode_record, split_by_partition
 from stream.settings import StreamSettings
+from stream.span_agent import RECORDS_AT_ONCE
 from tests.tracecore.recordings import deliveries
 from tracecore.topics import Topics
 from tracecore.wire import decode_trace
@@ -56,7 +57,8 @@ def assembled(name: str) -> tuple[int, int, int, float, str]:
     settings = StreamSettings()
     rules = Rules(Topics(), settings.limits, settings.window_limits, settings.sampling, PARTITIONS)
     budget = SpanBudget(10**7)
-    pipelines = [Pipeline(partition, rules, budget, Hooks()) for partition in range(PARTITIONS)]
+    closing = Closing()
+    pipelines = [Pipeline(partition, rules, budget, Hooks(), closing=closing) for partition in range(PARTITIONS)]
     delivered: defaultdict[bytes, _Multiset] = defaultdict(_Multiset)
     found: dict[bytes, dict[int, _Multiset]] = {}
     digest = hashlib.sha256()
@@ -80,7 +82,9 @@ def assembled(name: str) -> tuple[int, int, int, float, str]:
         spans, _ = decode_record(value)
         published: list[Outgoing] = []
         for partition, share in split_by_partition(spans, PARTITIONS).items():
-            published += pipelines[partition].read(share, offset, arrival_ns)
+            published += pipelines[partition].take(share, offset, arrival_ns)
+        if offset % RECORDS_AT_ONCE == 0:
+            published += closing.published()
         busy_s += time.process_time() - begun_s
         last_ns = max(last_ns, arrival_ns)
         for span in spans:

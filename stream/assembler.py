@@ -5,11 +5,12 @@ A trace closes when its root has arrived and nothing more came for ``settle``, o
 further, complete revision. ``now`` is arrival: the broker's clock, as records carry it. This module reads no clock.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from typing import NamedTuple
 
+from stream.timers import Timers
 from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
 from tracecore.span import Span, SpanKind, identity, truer
@@ -109,7 +110,6 @@ class _Trace:
         "revision",
         "spans",
         "timer",
-        "timer_ns",
         "trace_id",
     )
 
@@ -124,9 +124,8 @@ class _Trace:
         self.first_arrival_ns = arrival_ns
         self.last_arrival_ns = arrival_ns
         self.opened_ns = arrival_ns
-        # The one entry in the queue of timers that counts; others are left behind and skipped.
+        # The one timer that counts; others are left behind and skipped.
         self.timer = -1
-        self.timer_ns = 0
         self.interesting = False
         self.kept_by = ""
 
@@ -137,11 +136,12 @@ class Assembler:
     def __init__(self, limits: Limits, budget: SpanBudget) -> None:
         self._limits = limits
         self._budget = budget
+        # Both are emptied from the front, where a plain dict has to step over all that was deleted before.
         # In the order of their first offset: the first is what the partition's watermark rests on.
-        self._open: dict[bytes, _Trace] = {}
+        self._open: OrderedDict[bytes, _Trace] = OrderedDict()
         # Closed, in the order of closing, with the time of it.
-        self._recent: dict[bytes, tuple[int, _Trace]] = {}
-        self._timers: list[tuple[int, int, _Trace]] = []
+        self._recent: OrderedDict[bytes, tuple[int, _Trace]] = OrderedDict()
+        self._timers: Timers[_Trace] = Timers()
         self._timer_count = 0
         self._now_ns = 0
         self.counts = Counts()
@@ -206,9 +206,7 @@ class Assembler:
             return []
         self._now_ns = now_ns
         closed: list[Revision] = []
-        timers = self._timers
-        while timers and timers[0][0] <= now_ns:
-            _, number, trace = heappop(timers)
+        for _, number, trace in self._timers.due(now_ns):
             if trace.timer != number:
                 continue
             due_ns, reason = self._due(trace)
@@ -235,9 +233,15 @@ class Assembler:
             trace.interesting = True
 
     def mark_kept(self, trace_id: bytes, kept_by: str) -> None:
-        """A revision of this trace was kept by sampling: later ones tell by what."""
-        if trace_id in self._recent:
-            self._recent[trace_id][1].kept_by = kept_by
+        """A revision of this trace was kept by sampling: later ones are kept, too."""
+        trace = self._in_memory(trace_id)
+        if trace is not None:
+            trace.kept_by = kept_by
+
+    def kept_by(self, trace_id: bytes) -> str:
+        """By what sampling kept an earlier revision of this trace; "" if it did not."""
+        trace = self._in_memory(trace_id)
+        return trace.kept_by if trace is not None else ""
 
     def open_spans(self) -> list[list[Span]]:
         """The spans of every open trace, for a successor."""
@@ -250,6 +254,11 @@ class Assembler:
         self._open.clear()
         self._recent.clear()
         self._timers.clear()
+
+    def _in_memory(self, trace_id: bytes) -> _Trace | None:
+        if trace_id in self._recent:
+            return self._recent[trace_id][1]
+        return self._open.get(trace_id)
 
     def _opened(self, span: Span, offset: int, arrival_ns: int) -> _Trace | None:
         """The trace of ``span``: a new one, or a remembered one that is open again; None if ``span`` adds nothing."""
@@ -287,8 +296,8 @@ class Assembler:
     def _set_timer(self, trace: _Trace) -> None:
         due_ns = self._due(trace)[0]
         self._timer_count += 1
-        trace.timer, trace.timer_ns = self._timer_count, due_ns
-        heappush(self._timers, (due_ns, self._timer_count, trace))
+        trace.timer = self._timer_count
+        self._timers.set(due_ns, self._timer_count, trace)
 
     def _closed(self, trace: _Trace, reason: CloseReason, shed: bool = False) -> Revision:
         del self._open[trace.trace_id]

@@ -35,6 +35,18 @@ def last_fetch(app: faust.App, tp: TP) -> Fetched | None:
     return Fetched(state.position, state.highwater, max(0.0, time.time() - state.timestamp / 1000))
 
 
+def at_hand(app: faust.App, stream: Any, limit: int) -> list[Any]:
+    """Messages that lie behind the one that ``stream`` gave last, taken without a turn of Faust's for each."""
+    queue = stream.channel.queue
+    messages: list[Any] = []
+    while len(messages) < limit and not queue.empty():
+        message = queue.get_nowait().message
+        # As the stream itself does: what was handed out before a rebalance is not looked at.
+        if message.generation_id == app.consumer_generation_id and app.flow_control.is_active():
+            messages.append(message)
+    return messages
+
+
 async def starts(app: faust.App, tps: Iterable[TP]) -> dict[TP, int]:
     """Where reading has to start after an assignment: what was committed, or the beginning of the partition."""
     # Not the consumer's position: a fetch that was under way may have moved it past records that Faust let fall.

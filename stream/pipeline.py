@@ -82,10 +82,53 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
-class Pipeline:
-    """One partition of the source topic; of a replay, one partition of one replay."""
+class Closing:
+    """Traces of one stream of spans that closed and wait to be published, for many are analysed cheaper than one.
 
-    def __init__(self, partition: int, rules: Rules, budget: SpanBudget, hooks: Hooks, replay_id: str = "") -> None:
+    Shared by the pipelines of its partitions: detection hears of traces in the order in which they closed, however
+    many wait. They wait no longer than it takes to read what lies at hand: no watermark may pass them.
+    """
+
+    def __init__(self, replay_id: str = "") -> None:
+        self._replay_id = replay_id
+        self._waiting: list[tuple[Pipeline, Revision]] = []
+
+    def add(self, pipeline: "Pipeline", revisions: Sequence[Revision]) -> None:
+        """Traces of one partition that closed."""
+        self._waiting += [(pipeline, revision) for revision in revisions]
+
+    def published(self) -> list[Outgoing]:
+        """What comes of all that waits."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return []
+        analysed: Sequence[ClosedTrace | None] = [None] * len(waiting)
+        try:
+            analysed = closed_traces([revision.gathered() for _, revision in waiting], self._replay_id)
+        except Exception:
+            # Each alone then, so that the one to blame is found.
+            logger.exception("bug at one of %d traces", len(waiting))
+        out: list[Outgoing] = []
+        for (pipeline, revision), trace in zip(waiting, analysed, strict=True):
+            out += pipeline.published(revision, trace)
+        return out
+
+
+class Pipeline:
+    """One partition of the source topic; of a replay, one partition of one replay.
+
+    ``take`` and ``move`` leave traces that close to ``closing``; ``read`` and ``advance`` publish them at once.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        rules: Rules,
+        budget: SpanBudget,
+        hooks: Hooks,
+        replay_id: str = "",
+        closing: "Closing | None" = None,
+    ) -> None:
         self.partition = partition
         self.assembler = Assembler(rules.limits, budget)
         self.windows = Windows(partition, rules.window_limits)
@@ -96,20 +139,30 @@ class Pipeline:
         self._replay_id = replay_id
         self._headers = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
         self._sampler = Sampler(rules.sampling)
-        self._next_windows_ns = 0
+        self._closing = closing or Closing(replay_id)
         self._told_until_ns = 0
 
     @property
     def first_offset(self) -> int | None:
         """The lowest offset that an open trace or window rests on; None if there is none."""
-        trace, window = self.assembler.first_offset, self.windows.first_offset
-        if trace is None or window is None:
-            return window if trace is None else trace
-        return min(trace, window)
+        needed = [self.assembler.first_offset, self.windows.first_offset]
+        return min((offset for offset in needed if offset is not None), default=None)
 
     def read(self, spans: Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False) -> list[Outgoing]:
-        """Take the spans of one record. ``is_known``: detection saw them before, in a predecessor's hands."""
-        out = self._closed(self.assembler.add(spans, offset, arrival_ns))
+        """Take the spans of one record, and publish what that closes."""
+        return self.take(spans, offset, arrival_ns, is_known) + self._closing.published()
+
+    def advance(self, now_ns: int) -> list[Outgoing]:
+        """Move the arrival watermark, though no record came, and publish what that closes."""
+        return self.move(now_ns) + self._closing.published()
+
+    def take(self, spans: Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False) -> list[Outgoing]:
+        """Take the spans of one record; what comes of them before any trace closes.
+
+        ``is_known``: detection saw them before, in a predecessor's hands.
+        """
+        self._closing.add(self, self.assembler.add(spans, offset, arrival_ns))
+        out: list[Outgoing] = []
         if self._hooks.span_hook is not None and not is_known:
             findings = self._hooks.span_hook.on_spans(spans, arrival_ns, self.partition)
             for finding in findings:
@@ -117,13 +170,15 @@ class Pipeline:
             out += self._findings(findings)
         return out + self._windows_due()
 
-    def advance(self, now_ns: int) -> list[Outgoing]:
-        """Move the arrival watermark, though no record came."""
-        return self._closed(self.assembler.advance(now_ns)) + self._windows_due()
+    def move(self, now_ns: int) -> list[Outgoing]:
+        """Move the arrival watermark, though no record came; what comes of that before any trace closes."""
+        self._closing.add(self, self.assembler.advance(now_ns))
+        return self._windows_due()
 
     def finish(self) -> list[Outgoing]:
         """The end of a replay: close all that is open, and tell detection that nothing will come any more."""
-        out = self._closed(self.assembler.finish())
+        self._closing.add(self, self.assembler.finish())
+        out = self._closing.published()
         closed, amended = self.windows.advance(_END_OF_TIME_NS)
         out += self._window_records([series for window in closed for series in window.series] + amended)
         told = [(window.series, window.start_ns + WINDOW_NS) for window in closed]
@@ -141,26 +196,14 @@ class Pipeline:
         self.windows.take_over(handover.decoded_windows(), handover.closed_until_ns, offset)
         self._told_until_ns = max(self._told_until_ns, handover.closed_until_ns)
 
-    def _closed(self, revisions: list[Revision]) -> list[Outgoing]:
-        out: list[Outgoing] = []
-        for revision, trace in zip(revisions, self._analysed(revisions), strict=True):
-            try:
-                out += self._publish(revision, trace)
-            except Exception as error:
-                # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
-                logger.exception("bug at trace %s", revision.trace_id.hex())
-                out.append(self._dead_letter(revision, f"bug: {error!r}"))
-        return out
-
-    def _analysed(self, revisions: list[Revision]) -> Sequence[ClosedTrace | None]:
-        """What closes, analysed at once; None each if that fails, so that the one to blame is found alone."""
-        if len(revisions) < 2:
-            return [None] * len(revisions)
+    def published(self, revision: Revision, analysed: ClosedTrace | None) -> list[Outgoing]:
+        """What comes of a trace that closed; it is analysed alone if it was not with others."""
         try:
-            return closed_traces([revision.gathered() for revision in revisions], self._replay_id)
-        except Exception:
-            logger.exception("bug at one of %d traces", len(revisions))
-            return [None] * len(revisions)
+            return self._publish(revision, analysed)
+        except Exception as error:
+            # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
+            logger.exception("bug at trace %s", revision.trace_id.hex())
+            return [self._dead_letter(revision, f"bug: {error!r}")]
 
     def _dead_letter(self, revision: Revision, reason: str) -> Outgoing:
         self.tally.dead_letters += 1
@@ -188,7 +231,9 @@ class Pipeline:
             trace = _with_warnings(trace, misdated)
         out: list[Outgoing] = []
         findings = self._hooks.trace_hook.on_trace(trace) if self._hooks.trace_hook is not None else []
-        sampled_by = self._sampler.sampled_by(trace, revision.interesting or bool(findings), revision.kept_by)
+        # An earlier revision may have been kept while this one waited.
+        kept_by = revision.kept_by or (self.assembler.kept_by(trace.trace_id) if revision.revision > 1 else "")
+        sampled_by = self._sampler.sampled_by(trace, revision.interesting or bool(findings), kept_by)
         if revision.shed:
             findings = [*findings, _shed_finding(trace)]
         if sampled_by:
@@ -204,13 +249,13 @@ class Pipeline:
         return out + self._findings(findings) if findings else out
 
     def _windows_due(self) -> list[Outgoing]:
-        now_ns = self.assembler.now_ns
-        if now_ns < self._next_windows_ns:
+        due_ns = self.windows.due_ns(self.assembler.now_ns)
+        if due_ns is None:
             return []
-        # Often enough for windows of ten seconds; a step of the clock, so that it does not depend on batching.
-        self._next_windows_ns = now_ns - now_ns % 100_000_000 + 100_000_000
-        closed, amended = self.windows.advance(now_ns)
-        out = self._window_records([series for window in closed for series in window.series] + amended)
+        # What closed until now belongs into them.
+        out = self._closing.published()
+        closed, amended = self.windows.advance(due_ns)
+        out += self._window_records([series for window in closed for series in window.series] + amended)
         until_ns = self.windows.closed_until_ns
         if self._hooks.window_hook is not None and until_ns > self._told_until_ns:
             told: list[tuple[Sequence[Window], int]] = [

@@ -16,12 +16,12 @@ from faust.types import TP
 
 from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
-from stream.consumer_access import commit, last_fetch, seek, starts
+from stream.consumer_access import at_hand, commit, last_fetch, seek, starts
 from stream.continuity import Cursor
 from stream.handover import decode_handover
 from stream.hooks import Hooks
 from stream.outlet import Outlet
-from stream.pipeline import Outgoing, Pipeline, Rules, Tally
+from stream.pipeline import Closing, Outgoing, Pipeline, Rules, Tally
 from stream.watermark import changed_watermarks, watermark
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import MalformedPayload, UndecodableRecord
@@ -34,14 +34,17 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 #: The same for a replay, in the time of its records.
 REPLAY_STEP_NS = 1_000_000_000
+#: Records that are taken in one go: enough traces to analyse at once, and little enough for others to have a turn soon.
+RECORDS_AT_ONCE = 16
 
 HooksFor = Callable[[str], Hooks]
+NewPipeline = Callable[[int, str], Pipeline]
 
 
 class Source:
     """A partition that this worker reads: a pipeline for live spans, or one for each replay."""
 
-    def __init__(self, partition: int, started_at: int, rules: Rules, budget: SpanBudget, hooks_for: HooksFor) -> None:
+    def __init__(self, partition: int, started_at: int, new_pipeline: NewPipeline) -> None:
         self.partition = partition
         self.cursor = Cursor(started_at, time.monotonic())
         self.pipelines: dict[str, Pipeline] = {}
@@ -54,13 +57,13 @@ class Source:
         self.held: deque[Held] = deque()
         #: The end of the replay was read here.
         self.is_over = False
-        self._new_pipeline = lambda replay_id: Pipeline(partition, rules, budget, hooks_for(replay_id), replay_id)
+        self._new_pipeline = new_pipeline
 
     def pipeline(self, replay_id: str) -> Pipeline:
         """The pipeline of live spans (""), or of a replay."""
         pipeline = self.pipelines.get(replay_id)
         if pipeline is None:
-            pipeline = self.pipelines[replay_id] = self._new_pipeline(replay_id)
+            pipeline = self.pipelines[replay_id] = self._new_pipeline(self.partition, replay_id)
         return pipeline
 
     @property
@@ -108,6 +111,8 @@ class SpanAgent:
         #: A worker of one replay takes its records in the order of their arrival; those of others it passes over.
         self._only_replay = only_replay
         self._replay_ns = 0
+        #: By replay, "" for live spans.
+        self._closing: dict[str, Closing] = {}
         self.budget = SpanBudget(memory_spans)
         self.sources: dict[TP, Source] = {}
         # Partitions that were revoked: if they come back with nobody having read on, so does their state.
@@ -155,34 +160,63 @@ class SpanAgent:
 
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            message = event.message
+            missing: dict[TP, Source] = {}
+            messages = [event.message, *at_hand(self._app, stream, RECORDS_AT_ONCE - 1)]
+            async with self._publishing:
+                await self._outlet.send([*self._taken_of(messages, missing), *self._closed()])
+            for tp, source in missing.items():
+                await self._ask_again(tp, source)
+            if self._only_replay:
+                await self._take_in_order()
+
+    def _taken_of(self, messages: Iterable[Any], missing: dict[TP, Source]) -> list[Outgoing]:
+        """Take what is next in its partition; those of which something is missing are added to ``missing``."""
+        out: list[Outgoing] = []
+        for message in messages:
             source = self.sources.get(message.tp)
             if self._stopped or source is None:
                 continue  # of an assignment that is over: it comes again
             verdict = source.cursor.judge(message.offset, time.monotonic())
             if verdict == "missing":
-                await self._ask_again(message.tp, source)
+                missing[message.tp] = source
             elif verdict == "read" and not self._only_replay:
-                async with self._publishing:
-                    await self._outlet.send(self._taken(message, source))
+                out += self._taken(message, source)
             elif verdict == "read" and self._replay_id(message) == self._only_replay:
                 source.held.append((self._arrival_ns(message), message))
-                await self._take_in_order()
+        return out
 
     async def _take_in_order(self) -> None:
         """Take what waits, as far as no partition can have an older record."""
-        while (source := next_in_order(self.sources.values())) is not None:
+        is_more = True
+        while is_more:
             async with self._publishing:
                 if self._stopped:
                     return  # what waits is its successor's
-                arrival_ns, message = source.held.popleft()
-                if arrival_ns >= self._replay_ns + REPLAY_STEP_NS:
-                    # As the clock does for live partitions that are silent: all have come to this time.
-                    self._replay_ns = arrival_ns - arrival_ns % REPLAY_STEP_NS
-                    for pipeline in self.all_pipelines():
-                        await self._outlet.send(pipeline.advance(self._replay_ns))
-                await self._outlet.send(self._taken(message, source))
+                out: list[Outgoing] = []
+                for _ in range(RECORDS_AT_ONCE):
+                    source = next_in_order(self.sources.values())
+                    is_more = source is not None
+                    if source is None:
+                        break
+                    arrival_ns, message = source.held.popleft()
+                    if arrival_ns >= self._replay_ns + REPLAY_STEP_NS:
+                        # As the clock does for live partitions that are silent: all have come to this time.
+                        self._replay_ns = arrival_ns - arrival_ns % REPLAY_STEP_NS
+                        for pipeline in self.all_pipelines():
+                            out += pipeline.move(self._replay_ns)
+                    out += self._taken(message, source)
+                await self._outlet.send([*out, *self._closed()])
             await asyncio.sleep(0)  # much may have waited, and others have a turn
+
+    def _closed(self) -> list[Outgoing]:
+        """What comes of the traces that closed."""
+        return [record for closing in self._closing.values() for record in closing.published()]
+
+    def _new_pipeline(self, partition: int, replay_id: str) -> Pipeline:
+        closing = self._closing.get(replay_id)
+        if closing is None:
+            closing = self._closing[replay_id] = Closing(replay_id)
+        return Pipeline(partition, self._rules, self.budget, self._hooks_for(replay_id), replay_id, closing)
 
     async def _ask_again(self, tp: TP, source: Source) -> None:
         self.gaps_total += 1
@@ -225,7 +259,7 @@ class SpanAgent:
             return [self._dead_letter(message, message.value or b"", str(error))]
         arrival_ns = self._arrival_ns(message)
         source.told_ns, source.told_at = max(arrival_ns, source.told_ns), self.last_progress_at
-        out = pipeline.read(spans, offset, arrival_ns, is_known)
+        out = pipeline.take(spans, offset, arrival_ns, is_known)
         for span in rejected:
             out.append(self._dead_letter(message, span.request, span.reason))
         return out
@@ -276,8 +310,8 @@ class SpanAgent:
                 elif known_until > source.told_at:
                     source.told_ns += round((known_until - source.told_at) * 1e9)
                     source.told_at = known_until
-                for pipeline in source.pipelines.values():
-                    await self._outlet.send(pipeline.advance(source.told_ns))
+                moved = [record for pipeline in source.pipelines.values() for record in pipeline.move(source.told_ns)]
+                await self._outlet.send([*moved, *self._closed()])
 
     def _guess(self, source: Source) -> None:
         if not source.cursor.has_read:
@@ -323,7 +357,7 @@ class SpanAgent:
                 continue
             if suspended is not None:
                 self._drop(suspended)
-            sources[tp] = Source(tp.partition, start, self._rules, self.budget, self._hooks_for)
+            sources[tp] = Source(tp.partition, start, self._new_pipeline)
             self._committed[tp] = start
         for source in self._suspended.values():
             self._drop(source)

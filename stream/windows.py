@@ -117,7 +117,7 @@ class _Series:
 class _Window:
     """A window, or a part of one that came late: ``part`` tens of seconds after it."""
 
-    __slots__ = ("amended_at_ns", "closed", "first_offset", "hops", "operations", "part", "start_ns")
+    __slots__ = ("amended", "closed", "first_offset", "hops", "operations", "part", "start_ns")
 
     def __init__(self, start_ns: int, part: int, first_offset: int) -> None:
         self.start_ns = start_ns
@@ -126,7 +126,7 @@ class _Window:
         self.operations: dict[tuple[str, str, int], _Series] = {}
         self.hops: dict[tuple[str, str, str], _Series] = {}
         self.closed = False
-        self.amended_at_ns: int | None = None
+        self.amended = False
 
     @property
     def end_ns(self) -> int:
@@ -143,6 +143,7 @@ class Windows:
         # By start and part.
         self._windows: dict[tuple[int, int], _Window] = {}
         self._closed_until_ns = 0
+        self._advanced_to_ns = 0
         #: Spans that were counted into OTHER_OPERATION.
         self.overflowed_spans = 0
 
@@ -210,8 +211,14 @@ class Windows:
                 hop.count(milli, failed, client.end_ns - client.start_ns, span.gap_ns, trace_id)
         return misdated
 
+    def due_ns(self, now_ns: int) -> int | None:
+        """The latest time until ``now_ns`` at which windows may close, if it was not told to ``advance`` yet."""
+        due_ns = window_start(now_ns - self._limits.grace_ns) + self._limits.grace_ns
+        return due_ns if due_ns > self._advanced_to_ns else None
+
     def advance(self, now_ns: int) -> tuple[list[ClosedWindow], list[Window]]:
         """Windows that close at ``now_ns``, oldest first; and series of those that are amended, or came late."""
+        self._advanced_to_ns = max(self._advanced_to_ns, now_ns)
         closed: list[ClosedWindow] = []
         amended: list[Window] = []
         for key, window in sorted(self._windows.items()):
@@ -222,9 +229,9 @@ class Windows:
                         amended += self._series(window)
                     else:
                         closed.append(ClosedWindow(window.start_ns, self._series(window)))
-            elif window.amended_at_ns is not None and now_ns >= window.amended_at_ns:
+            elif window.amended:
                 amended += self._series(window)
-                window.amended_at_ns = None
+                window.amended = False
             if now_ns >= window.end_ns + self._limits.past_ns + self._limits.grace_ns:
                 amended += self._series(window)
                 del self._windows[key]
@@ -239,7 +246,7 @@ class Windows:
         """Go on with series that a predecessor counted; ``offset`` is of the record that told of them."""
         self._closed_until_ns = max(self._closed_until_ns, closed_until_ns)
         for series in windows:
-            window = self._window(series.start_ns, series.partition // PARTS_APART, closed_until_ns, offset)
+            window = self._window(series.start_ns, series.partition // PARTS_APART, offset)
             if isinstance(series, OperationWindow):
                 into = self._operation(window, series.service, series.operation, series.kind)
                 into.restore(series, series.self_time)
@@ -249,17 +256,16 @@ class Windows:
     def _window_of(self, start_ns: int, arrival_ns: int, first_offset: int) -> _Window:
         is_late = arrival_ns >= start_ns + WINDOW_NS + self._limits.in_time_ns
         part = (arrival_ns - start_ns) // WINDOW_NS if is_late else 0
-        return self._window(start_ns, part, arrival_ns, first_offset)
+        return self._window(start_ns, part, first_offset)
 
-    def _window(self, start_ns: int, part: int, now_ns: int, first_offset: int) -> _Window:
+    def _window(self, start_ns: int, part: int, first_offset: int) -> _Window:
         window = self._windows.get((start_ns, part))
         if window is None:
             window = self._windows[start_ns, part] = _Window(start_ns, part, first_offset)
             # Its time has passed with nothing in it: it cannot close again, only be amended.
             window.closed = window.end_ns <= self._closed_until_ns
         if window.closed:
-            if window.amended_at_ns is None:
-                window.amended_at_ns = now_ns + WINDOW_NS
+            window.amended = True
         elif first_offset < window.first_offset:
             window.first_offset = first_offset
         return window
