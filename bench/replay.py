@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="of the recording (speed and beside: 60; day: all of it)")
     parser.add_argument("--alerts", type=int, default=300)
     parser.add_argument("--spans-per-s", type=float, default=1000.0)
+    parser.add_argument("--speed", default="max", help="beside: how fast the replay goes (max)")
     parser.add_argument("--kills", type=int, default=0, help="day: how often the replay is killed and resumed")
     parser.add_argument(
         "--wait", action="store_true", help="day: wait for Enter before the replay, for a quiet machine"
@@ -58,7 +59,7 @@ def _speed(arguments: argparse.Namespace) -> bool:
     with deployment(arguments.broker, {}) as deployed:
         for room in ("stream", "sink", "live_api"):
             deployed.start(room)
-        return _is_fast("alone", *_replayed_file(deployed, arguments.minutes or 60))
+        return _is_fast("alone", *_replayed_file(deployed, arguments))
 
 
 def _is_fast(title: str, replayed: Replayed, recorded_s: float) -> bool:
@@ -82,7 +83,7 @@ def _beside(arguments: argparse.Namespace) -> bool:
 
         heard("warms up")  # until every process has seen the like
         without = heard("fails alone")
-        replay = threading.Thread(target=lambda: print(*_replayed_file(deployed, arguments.minutes or 60)[0].lines()))
+        replay = threading.Thread(target=lambda: print(*_replayed_file(deployed, arguments)[0].lines()))
         replay.start()
         time.sleep(5)  # its worker starts
         beside = heard("fails beside")
@@ -122,9 +123,10 @@ def _day(arguments: argparse.Namespace) -> bool:
     return is_same and (is_fast or bool(arguments.kills))
 
 
-def _replayed_file(deployed: Deployment, minutes: float) -> tuple[Replayed, float]:
-    first_ns, until_ns = asyncio.run(_stretch_of(minutes))
-    done = deployed.replayed("run", "--otlp", str(RECORDING), "--to", unix_seconds(until_ns))
+def _replayed_file(deployed: Deployment, arguments: argparse.Namespace) -> tuple[Replayed, float]:
+    first_ns, until_ns = asyncio.run(_stretch_of(arguments.minutes or 60))
+    stretch = ("--otlp", str(RECORDING), "--to", unix_seconds(until_ns), "--speed", arguments.speed)
+    done = deployed.replayed("run", *stretch)
     return done, (until_ns - first_ns) / 1e9
 
 

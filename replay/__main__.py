@@ -23,6 +23,7 @@ from replay.command_line import parser
 from replay.errors import ReplayError
 from replay.journal import Journal, ReplayRow
 from replay.pacing import parsed_speed
+from replay.priority import give_way
 from replay.progress import shown
 from replay.records import spans_of
 from replay.run import Cancelled, Counts, Plan, Run, utc, worker_environment
@@ -137,6 +138,7 @@ class _Commands:
         if not fixed.workers:
             worker = worker_environment(self._kafka, replay_id, fixed.notify)
             self._console.print("start workers with: " + " ".join(f"{k}={v}" for k, v in worker.items()))
+        give_way(self._settings.nice)
         with shown(self._console, stretch, source.total_records) as progress:
             try:
                 report = await Run(self._kafka, self._settings, journal, plan, progress)()

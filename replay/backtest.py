@@ -87,7 +87,7 @@ async def backtest(
     await create_missing_topics(own)
     try:
         async with (
-            stream_workers(1, environment, settings.worker_nice) as check,
+            stream_workers(1, environment, settings.nice) as check,
             ReplayPublisher(own, own.topics.replay, _REPLAY_ID, settings.max_in_flight_bytes) as publisher,
             Completion(own, settings.drain_timeout_s, shown.share) as completion,
         ):

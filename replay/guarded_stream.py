@@ -8,11 +8,10 @@ import os
 import runpy
 import signal
 import threading
-from contextlib import suppress
-from pathlib import Path
+
+from replay.priority import give_way, let_session_give_way
 
 _STANDARD_INPUT = 0
-_AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def _end_with_the_replay() -> None:
@@ -21,18 +20,9 @@ def _end_with_the_replay() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _give_way(nice: int) -> None:
-    """A neighbour of live workers, on one machine perhaps: theirs is the right of way.
-
-    Where Linux shares time by session first (``sched_autogroup_enabled``), nice counts only within a session, and this
-    worker has one of its own: then the session gives way, too.
-    """
-    os.nice(nice)
-    with suppress(OSError):
-        _AUTOGROUP.write_text(str(nice))
-
-
 if __name__ == "__main__":
     threading.Thread(target=_end_with_the_replay, name="end-with-the-replay", daemon=True).start()
-    _give_way(int(os.environ.get("TRACEWATCH_REPLAY_WORKER_NICE", "0")))
+    nice = int(os.environ.get("TRACEWATCH_REPLAY_NICE", "0"))
+    give_way(nice)
+    let_session_give_way(nice)
     runpy.run_module("stream", run_name="__main__", alter_sys=True)

@@ -127,7 +127,7 @@ class Run:
                  topics.findings: await completion.ends(topics.findings)},
             )  # fmt: skip
             since = plan.produced or next_offsets(started_at, topics.replay)
-            async with stream_workers(plan.workers, environment, settings.worker_nice) as workers_live:
+            async with stream_workers(plan.workers, environment, settings.nice) as workers_live:
 
                 async def check() -> None:
                     await workers_live()

@@ -19,6 +19,6 @@ class ReplaySettings(BaseSettings):
     max_ahead_bytes: int = Field(
         128_000_000, ge=1_000_000, description="Bytes sent and not assembled yet, at most: beyond, sending waits."
     )
-    worker_nice: int = Field(
-        10, ge=0, le=19, description="How much the stream worker of a replay gives way to others on its machine."
+    nice: int = Field(
+        10, ge=0, le=19, description="How much a replay and its stream worker give way to others on their machine."
     )

@@ -37,7 +37,7 @@ class StreamWorker:
     def __init__(self, environment: Mapping[str, str], nice: int) -> None:
         """``environment`` is added to this process's own; it says topic, group and rules."""
         self._log = _log_file()
-        own = {"TRACEWATCH_STREAM_PORT": str(_free_port()), "TRACEWATCH_REPLAY_WORKER_NICE": str(nice)}
+        own = {"TRACEWATCH_STREAM_PORT": str(_free_port()), "TRACEWATCH_REPLAY_NICE": str(nice)}
         self._environment = {**os.environ, **own, **environment}
 
     async def __aenter__(self) -> Self:

@@ -48,7 +48,7 @@ class Deployment:
             "TRACEWATCH_KAFKA_PARTITIONS": str(PARTITIONS),
             "TRACEWATCH_REPLAY_CHECKPOINT_S": "0.2",
             "TRACEWATCH_REPLAY_DRAIN_TIMEOUT_S": "60",
-            "TRACEWATCH_REPLAY_WORKER_NICE": "0",
+            "TRACEWATCH_REPLAY_NICE": "0",
         }
 
     @contextmanager
