@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stream.detection.hour_of_day import HourProfiles
+from stream.detection.recent import Recent
 from stream.detection.round_merger import WholeWindow
 from stream.detection.series import nats_above
 from tracecore.span import ONE_SPAN_MILLI, SpanKind
@@ -29,6 +30,8 @@ MIN_ERROR_WINDOWS, MIN_TRAFFIC_WINDOWS = 12, 30
 #: Memory of the levels in windows: half an hour for errors, ten minutes for traffic.
 ERROR_MEMORY, TRAFFIC_MEMORY = 180.0, 60.0
 MAX_DISPERSION = 50.0
+#: Operations whose share of failures is remembered, those asked for last.
+MAX_OPERATIONS = 50_000
 #: A level that did not fit for this many windows (half an hour) is the new level.
 NEW_NORMAL_WINDOWS = 180
 #: An error share is never believed to be below this: one failure in a thousand is nobody's incident.
@@ -95,7 +98,7 @@ class Rates:
         """``settings_of`` has the knobs of a service."""
         self._settings_of = settings_of
         self._hours = hours or HourProfiles()
-        self._errors: dict[tuple[str, str], _Errors] = {}
+        self._errors: Recent[tuple[str, str], _Errors] = Recent(MAX_OPERATIONS, _Errors)
         self._traffic: dict[str, _Traffic] = {}
 
     def judge(self, window: WholeWindow) -> list[RateVerdict]:
@@ -108,7 +111,7 @@ class Rates:
             if kind not in _RECEIVING:
                 continue  # a failed call is its callee's failure, or shows as this service's own request failing
             count, failed = now.count_milli / ONE_SPAN_MILLI, now.error_milli / ONE_SPAN_MILLI
-            past = self._errors.setdefault((service, operation), _Errors())
+            past = self._errors.of((service, operation))
             past.recent.append((count, failed))
             pooled, errors = (sum(column) for column in zip(*past.recent, strict=True))
             hour = self._hours.of("errors", service, operation)

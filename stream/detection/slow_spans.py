@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from stream.detection.finding_id import finding_id
 from stream.detection.log_baseline import LogBaseline
+from stream.detection.recent import Recent
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.finding import Finding
 from tracecore.span import SpanKind
@@ -63,12 +64,11 @@ class SlowSpans:
         """``settings_of`` has the knobs of a service."""
         self._settings_of = settings_of
         self._replay_id = replay_id
-        self._baselines: dict[SeriesKey, LogBaseline] = {}
+        self._baselines: Recent[SeriesKey, LogBaseline] = Recent(MAX_SERIES, LogBaseline)
         #: Of the last few traces with a series, the share in which it was slow.
         self._slow_shares: dict[SeriesKey, float] = {}
         #: The same of a service's own time (its name), and of a hop (caller, callee).
         self._slow_parts: dict[tuple[str, ...], float] = {}
-        self.series_refused_total = 0
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """The slowest part of the trace that is far outside its baseline, if there is one; O(spans)."""
@@ -102,12 +102,7 @@ class SlowSpans:
     ) -> None:
         """Judge a part of a span, then learn it."""
         key = span[4], span[5], span[6], part
-        baseline = self._baselines.get(key)
-        if baseline is None:
-            if len(self._baselines) >= MAX_SERIES:
-                self.series_refused_total += 1
-                return
-            baseline = self._baselines[key] = LogBaseline()
+        baseline = self._baselines.young.get(key) or self._baselines.of(key)
         log_ns = math.log(taken_ns)
         # Half of all are faster than usual.
         excess_ns = self._excess_ns(span[4], baseline, taken_ns) if log_ns > baseline.level else 0
