@@ -22,7 +22,7 @@ SECRET_KEYS: Final = (
 )  # fmt: skip
 
 # Digits, perhaps in groups, that are no part of a longer number, a decimal or an id in hex.
-_CARD: Final = re.compile(r"(?<![0-9A-Za-z.])(?<!\d[ -])[2-6](?:[ -]?\d){13,18}(?![0-9A-Za-z])(?![ -.]\d)", re.ASCII)
+_CARD: Final = re.compile(r"(?<![0-9A-Za-z.])(?<!\d[ -])[2-6](?:[ -]?\d){13,18}(?![0-9A-Za-z])(?![ .-]\d)", re.ASCII)
 _SHORTEST_CARD: Final = 14
 _SMALLEST_CARD: Final = 10**13
 #: Whether bytes may hold a card number at all, as text or behind the tag of an integer of seven to ten bytes.

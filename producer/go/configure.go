@@ -82,6 +82,10 @@ func newProvider(ctx context.Context, options Options, counters *Counters) (*sdk
 	if err != nil {
 		return nil, err
 	}
+	masks, err := redactionFromEnvironment()
+	if err != nil {
+		return nil, err
+	}
 	described, err := describe(ctx, options)
 	if err != nil {
 		return nil, err
@@ -90,7 +94,7 @@ func newProvider(ctx context.Context, options Options, counters *Counters) (*sdk
 	if err != nil {
 		return nil, err
 	}
-	exporter, err := otlptrace.New(ctx, client)
+	exporter, err := otlptrace.New(ctx, maskingClient{client, masks})
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ SECRET_KEYS: Final = (
 
 # Digits, perhaps in groups, that are no part of a longer number, a decimal or an id in hex.
 # The first digit stands before what must not precede it: a text is searched for it at the speed of a scan.
-_CARD: Final = re.compile(r"[2-6](?<![0-9A-Za-z.].)(?<!\d[ -].)(?:[ -]?\d){13,18}(?![0-9A-Za-z])(?![ -.]\d)", re.ASCII)
+_CARD: Final = re.compile(r"[2-6](?<![0-9A-Za-z.].)(?<!\d[ -].)(?:[ -]?\d){13,18}(?![0-9A-Za-z])(?![ .-]\d)", re.ASCII)
 _SHORTEST_CARD: Final = 14
 _SMALLEST_CARD: Final = 10**13
 # By the first digits: Mastercard, Diners, American Express, JCB, Visa, Discover and Maestro.
