@@ -1,7 +1,7 @@
 """``python -m stream``, for as long as the replay that started it lives.
 
-A replay that is killed cannot stop its worker. But its end of the pipe closes, and the worker then ends itself: it
-hands over what is open, to the worker of the replay that is resumed.
+A replay that is killed cannot stop its worker. But its end of the pipe closes, and the worker then ends itself; what
+is open is read again by the worker of the replay that is resumed.
 """
 
 import os

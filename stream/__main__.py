@@ -1,4 +1,4 @@
-"""``python -m stream``: one worker, configured by the environment; SIGTERM hands over what is open and ends it."""
+"""``python -m stream``: one worker, configured by the environment; SIGTERM ends it and loses nothing."""
 
 import asyncio
 import logging

@@ -6,6 +6,9 @@ of any producer that retries), and the windows in a header of records without sp
 
 A reader that began before that offset has seen all of this itself: to it the spans are repetitions, and it passes
 over the windows. So a crash between writing and committing does no harm.
+
+What was not read yet stands before what is handed over. A successor reads it first, with windows that begin anew, and
+would close and forget them before it is told what stood in them. So a worker that is behind hands over nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +37,14 @@ class Handover(msgspec.Struct, frozen=True, array_like=True):
     def decoded_windows(self) -> list[Window]:
         """Raises ``MalformedPayload``."""
         return [decode_window(window) for window in self.windows]
+
+
+def is_timely(unread_records: int, behind_ns: int, grace_ns: int) -> bool:
+    """Whether a successor reads what is handed over before its windows close.
+
+    ``behind_ns`` is the time between the last record that was read and the last in the partition, by their arrival.
+    """
+    return unread_records <= 0 or behind_ns <= grace_ns // 2
 
 
 class HandoverRecord(NamedTuple):

@@ -18,7 +18,7 @@ from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
 from stream.consumer_access import at_hand, commit, last_fetch, seek, starts
 from stream.continuity import Cursor
-from stream.handover import decode_handover
+from stream.handover import decode_handover, is_timely
 from stream.hooks import Hooks
 from stream.outlet import Outlet
 from stream.pipeline import Closing, Outgoing, Pipeline, Rules, Tally
@@ -378,23 +378,34 @@ class SpanAgent:
         pipeline.assembler.drop()
 
     async def _on_shutdown(self, app: faust.App, **_: Any) -> None:
-        """Hand over what is open, then commit everything that was read."""
+        """Hand over what is open and commit all that was read; where that came too late, commit the watermark."""
         self._stopped = True
         async with self._committing, self._publishing:
-            handed_over: dict[TP, int] = {}
+            offsets: dict[TP, int] = {}
+            handed_over: list[int] = []
             for tp, source in self.sources.items():
                 if not source.cursor.has_read:
                     continue
-                for replay_id, pipeline in source.pipelines.items():
-                    await self._outlet.send(self._handover(source, pipeline, replay_id), tp.partition)
-                handed_over[tp] = source.next_offset
-            await self._commit_offsets(handed_over)
-        logger.info("handed over %s", {tp.partition: offset for tp, offset in handed_over.items()})
+                offsets[tp] = source.watermark()
+                if self._is_timely(tp, source):
+                    for pipeline in source.pipelines.values():
+                        await self._outlet.send(self._handover(source, pipeline), tp.partition)
+                    offsets[tp] = source.next_offset
+                    handed_over.append(tp.partition)
+            await self._commit_offsets(offsets)
+        committed = {tp.partition: offset for tp, offset in offsets.items()}
+        logger.info("stopped at offsets %s; handed over partitions %s", committed, handed_over)
 
-    def _handover(self, source: Source, pipeline: Pipeline, replay_id: str) -> list[Outgoing]:
+    def _is_timely(self, tp: TP, source: Source) -> bool:
+        if self._is_replay:
+            return False  # its publisher goes on, much faster than time does
+        fetched = last_fetch(self._app, tp)
+        unread = fetched.end - source.next_offset if fetched is not None else 1
+        return is_timely(unread, time.time_ns() - source.told_ns, self._rules.window_limits.grace_ns)
+
+    def _handover(self, source: Source, pipeline: Pipeline) -> list[Outgoing]:
         now_ms = pipeline.assembler.now_ns // 1_000_000
-        replay = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
         return [
-            Outgoing(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header), *replay))
+            Outgoing(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header),))
             for record in pipeline.handover(source.next_offset)
         ]

@@ -17,6 +17,8 @@ from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
 from tracecore.otlp import SpanDetail, span_detail
+from tracecore.redaction import MASK, Redaction
+from tracecore.settings import RedactionSettings, read
 from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind, StatusCode
 
 #: Traces with failed spans that a partition remembers; beyond it the oldest is forgotten and its order no longer told.
@@ -36,6 +38,7 @@ TYPE_ATTRIBUTES = (
 )
 UNKNOWN_TYPE = "error"
 _MAX_TYPE_CHARS = 120
+_MAX_MESSAGE_CHARS = 500
 _ERROR = int(StatusCode.ERROR)
 _CALLING = (SpanKind.CLIENT, SpanKind.PRODUCER)
 
@@ -59,8 +62,13 @@ class _Failed(NamedTuple):
 class ErrorSpans:
     """The span hook. State is a partition's own, and only as old as the traces under way."""
 
-    def __init__(self, replay_id: str = "") -> None:
+    def __init__(self, replay_id: str = "", redaction: Redaction | None = None) -> None:
+        """``redaction`` masks what findings repeat of spans; if None, as ``TRACEWATCH_REDACT_*`` say.
+
+        Raises InvalidSetting.
+        """
         self._replay_id = replay_id
+        self._redaction = read(RedactionSettings).redaction if redaction is None else redaction
         self._traces: dict[int, OrderedDict[bytes, dict[bytes, _Failed]]] = {}
 
     def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:
@@ -82,7 +90,7 @@ class ErrorSpans:
             origin, explains = self._place(span, partition)
             if span.kind in _CALLING:
                 continue
-            key = ErrorGroup(span.service, span.name, error_type(span.raw)), origin
+            key = ErrorGroup(span.service, span.name, self._told(span.raw)[0]), origin
             groups.setdefault(key, []).append(span)
             explained.setdefault(key, {}).update(explains)
         return [
@@ -100,6 +108,7 @@ class ErrorSpans:
         for span in failed:
             if span.kind not in _CALLING or span.span_id in passed_on:
                 continue
+            kind, message = self._told(span.raw)
             findings.append(
                 Finding(
                     finding_id=finding_id("error", closed.trace_id, span.span_id),
@@ -110,10 +119,10 @@ class ErrorSpans:
                     arrival_ns=closed.last_arrival_ns,
                     observed=1.0,
                     unit="errors",
-                    message=_message(span.raw),
+                    message=message,
                     trace_id=closed.trace_id.hex(),
                     span_id=span.span_id.hex(),
-                    labels={"error_type": error_type(span.raw)},
+                    labels={"error_type": kind},
                     replay_id=self._replay_id,
                 )
             )
@@ -161,7 +170,7 @@ class ErrorSpans:
             arrival_ns=arrival_ns,
             observed=sum(span.count_milli for span in members) / ONE_SPAN_MILLI,
             unit="errors",
-            message=_message(first.raw),
+            message=self._told(first.raw)[1],
             trace_id=first.trace_id.hex(),
             span_id=first.span_id.hex(),
             labels=labels,
@@ -169,33 +178,35 @@ class ErrorSpans:
             replay_id=self._replay_id,
         )
 
+    def _told(self, raw: bytes) -> tuple[str, str]:
+        """A failed span's error type and message, secrets masked: alerts repeat both, and leave by many ways."""
+        try:
+            detail = span_detail(raw)
+        except MalformedPayload:
+            return UNKNOWN_TYPE, ""
+        return _type_of(detail, self._redaction), _message_of(detail, self._redaction)
 
-def error_type(raw: bytes) -> str:
+
+def _type_of(detail: SpanDetail, redaction: Redaction) -> str:
     """What kind of error a failed span tells of: its error or exception type, or its status code; else "error"."""
-    try:
-        detail = span_detail(raw)
-    except MalformedPayload:
-        return UNKNOWN_TYPE
-    return _type_of(detail)
-
-
-def _type_of(detail: SpanDetail) -> str:
     for name in TYPE_ATTRIBUTES:
         if value := detail.attributes.get(name):
-            return str(value)[:_MAX_TYPE_CHARS]
+            return _masked(name, value, redaction)[:_MAX_TYPE_CHARS]
     for event in reversed(detail.events):
         if value := event.attributes.get("exception.type"):
-            return str(value)[:_MAX_TYPE_CHARS]
+            return _masked("exception.type", value, redaction)[:_MAX_TYPE_CHARS]
     return UNKNOWN_TYPE
 
 
-def _message(raw: bytes) -> str:
+def _message_of(detail: SpanDetail, redaction: Redaction) -> str:
     """What a person is told: the status message, or the exception's; empty if the span says nothing."""
-    try:
-        detail = span_detail(raw)
-    except MalformedPayload:
-        return ""
+    # Masked before it is cut: half a card number is none, and half a secret matches no pattern.
     if detail.status_message:
-        return detail.status_message[:500]
+        return redaction.text(detail.status_message)[:_MAX_MESSAGE_CHARS]
     messages = (event.attributes.get("exception.message") for event in reversed(detail.events))
-    return next((str(message)[:500] for message in messages if message), "")
+    message = next((message for message in messages if message), "")
+    return _masked("exception.message", message, redaction)[:_MAX_MESSAGE_CHARS]
+
+
+def _masked(key: str, value: object, redaction: Redaction) -> str:
+    return MASK if redaction.is_secret(key) else redaction.text(str(value))

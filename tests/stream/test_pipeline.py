@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stream.assembler import Limits, SpanBudget
 from stream.continuity import Cursor
-from stream.handover import Handover, decode_handover
+from stream.handover import Handover, decode_handover, is_timely
 from stream.hooks import Hooks
 from stream.pipeline import MISDATED_SPAN, Outgoing, Pipeline, Rules
 from stream.sampling import SamplingRule
@@ -184,6 +184,40 @@ def test_a_clean_stop_publishes_nothing_twice(records: list[tuple[int, list[Span
     keys = [(type(w), w.start_ns, w.partition, w.key) for w in windows_in(published)]
     assert len(keys) == len(set(keys))
     assert sum(w.spans for w in windows_in(published) if isinstance(w, OperationWindow)) == 60
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(
+    traces=st.integers(1, 120),
+    stops=st.lists(st.integers(0, 240), max_size=4),
+    step_ms=st.sampled_from([50, 500, 2000]),
+)
+def test_a_worker_that_stops_while_it_is_behind_loses_nothing(traces: int, stops: list[int], step_ms: int) -> None:
+    # All is in the log before the first worker reads; what is handed over comes behind it. Spans of a trace come apart.
+    parts = [order_spans(n, start_ms=n * step_ms) for n in range(1, traces + 1)]
+    records = [
+        (START_NS + (n * step_ms + 200 + 900 * late) * MS, encode_spans(spans[late::2]), b"")
+        for n, spans in enumerate(parts, 1)
+        for late in (0, 1)
+    ]
+    log, published = Log(sorted(records)), []
+    worker = Worker(log, published)
+    for stop in sorted(stops):
+        worker.read_to(min(stop, len(log.records)))
+        behind_ns = log.records[-1][0] - worker.pipeline.assembler.now_ns
+        if is_timely(len(log.records) - worker.cursor.next_offset, behind_ns, RULES.window_limits.grace_ns):
+            worker.stop()
+        else:
+            worker.commit()
+        worker = Worker(log, published)
+    worker.read_to(len(log.records))
+    published += worker.pipeline.advance(START_NS + 900 * SECOND)
+    best = best_traces(published)
+    assert {trace_id: trace.span_count for trace_id, trace in best.items()} == {
+        n.to_bytes(16, "big"): 6 for n in range(1, traces + 1)
+    }
+    counted = sum(window.spans for window in best_windows(published).values() if isinstance(window, OperationWindow))
+    assert counted == traces * 6
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
