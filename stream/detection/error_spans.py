@@ -16,7 +16,7 @@ from stream.detection.finding_id import finding_id
 from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
-from tracecore.otlp import SpanDetail, span_detail
+from tracecore.otlp import span_detail
 from tracecore.redaction import MASK, Redaction
 from tracecore.settings import RedactionSettings, read
 from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind, StatusCode
@@ -90,7 +90,7 @@ class ErrorSpans:
             origin, explains = self._place(span, partition)
             if span.kind in _CALLING:
                 continue
-            key = ErrorGroup(span.service, span.name, self._told(span.raw)[0]), origin
+            key = ErrorGroup(span.service, span.name, self._error_type(span.raw)), origin
             groups.setdefault(key, []).append(span)
             explained.setdefault(key, {}).update(explains)
         return [
@@ -108,7 +108,6 @@ class ErrorSpans:
         for span in failed:
             if span.kind not in _CALLING or span.span_id in passed_on:
                 continue
-            kind, message = self._told(span.raw)
             findings.append(
                 Finding(
                     finding_id=finding_id("error", closed.trace_id, span.span_id),
@@ -119,10 +118,10 @@ class ErrorSpans:
                     arrival_ns=closed.last_arrival_ns,
                     observed=1.0,
                     unit="errors",
-                    message=message,
+                    message=self._message(span.raw),
                     trace_id=closed.trace_id.hex(),
                     span_id=span.span_id.hex(),
-                    labels={"error_type": kind},
+                    labels={"error_type": self._error_type(span.raw)},
                     replay_id=self._replay_id,
                 )
             )
@@ -170,7 +169,7 @@ class ErrorSpans:
             arrival_ns=arrival_ns,
             observed=sum(span.count_milli for span in members) / ONE_SPAN_MILLI,
             unit="errors",
-            message=self._told(first.raw)[1],
+            message=self._message(first.raw),
             trace_id=first.trace_id.hex(),
             span_id=first.span_id.hex(),
             labels=labels,
@@ -178,35 +177,32 @@ class ErrorSpans:
             replay_id=self._replay_id,
         )
 
-    def _told(self, raw: bytes) -> tuple[str, str]:
-        """A failed span's error type and message, secrets masked: alerts repeat both, and leave by many ways."""
+    def _error_type(self, raw: bytes) -> str:
+        """What kind of error a failed span tells of: its error or exception type, or its status code; else "error"."""
         try:
             detail = span_detail(raw)
         except MalformedPayload:
-            return UNKNOWN_TYPE, ""
-        return _type_of(detail, self._redaction), _message_of(detail, self._redaction)
+            return UNKNOWN_TYPE
+        for name in TYPE_ATTRIBUTES:
+            if value := detail.attributes.get(name):
+                return self._masked(name, value)[:_MAX_TYPE_CHARS]
+        for event in reversed(detail.events):
+            if value := event.attributes.get("exception.type"):
+                return self._masked("exception.type", value)[:_MAX_TYPE_CHARS]
+        return UNKNOWN_TYPE
 
+    def _message(self, raw: bytes) -> str:
+        """What a person is told: the status message, or the exception's; empty if the span says nothing."""
+        try:
+            detail = span_detail(raw)
+        except MalformedPayload:
+            return ""
+        # Masked before it is cut: half a card number is none, and half a secret matches no pattern.
+        if detail.status_message:
+            return self._redaction.text(detail.status_message)[:_MAX_MESSAGE_CHARS]
+        messages = (event.attributes.get("exception.message") for event in reversed(detail.events))
+        message = next((message for message in messages if message), "")
+        return self._masked("exception.message", message)[:_MAX_MESSAGE_CHARS]
 
-def _type_of(detail: SpanDetail, redaction: Redaction) -> str:
-    """What kind of error a failed span tells of: its error or exception type, or its status code; else "error"."""
-    for name in TYPE_ATTRIBUTES:
-        if value := detail.attributes.get(name):
-            return _masked(name, value, redaction)[:_MAX_TYPE_CHARS]
-    for event in reversed(detail.events):
-        if value := event.attributes.get("exception.type"):
-            return _masked("exception.type", value, redaction)[:_MAX_TYPE_CHARS]
-    return UNKNOWN_TYPE
-
-
-def _message_of(detail: SpanDetail, redaction: Redaction) -> str:
-    """What a person is told: the status message, or the exception's; empty if the span says nothing."""
-    # Masked before it is cut: half a card number is none, and half a secret matches no pattern.
-    if detail.status_message:
-        return redaction.text(detail.status_message)[:_MAX_MESSAGE_CHARS]
-    messages = (event.attributes.get("exception.message") for event in reversed(detail.events))
-    message = next((message for message in messages if message), "")
-    return _masked("exception.message", message, redaction)[:_MAX_MESSAGE_CHARS]
-
-
-def _masked(key: str, value: object, redaction: Redaction) -> str:
-    return MASK if redaction.is_secret(key) else redaction.text(str(value))
+    def _masked(self, key: str, value: object) -> str:
+        return MASK if value and self._redaction.is_secret(key) else self._redaction.text(str(value))
