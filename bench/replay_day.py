@@ -80,7 +80,8 @@ class Day:
             has_ended = replay.poll() is not None
             replay.send_signal(signal.SIGKILL)
             replay.wait()
-            print(f"killed after {lives_s:.1f} s (seed {seed}){', too late' if has_ended else ''}", flush=True)
+            assert not has_ended, f"it had ended within {lives_s:.1f} s: take more --minutes, or fewer --kills"
+            print(f"killed after {lives_s:.1f} s (seed {seed})", flush=True)
             command = ["resume", "day"]
         return self._deployed.replayed(*command)
 
