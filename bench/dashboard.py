@@ -1,9 +1,10 @@
 """The dashboard on millions of spans: first paint of each page, and a change of the range and of a page's filter.
 
-    python -m bench dashboard [--spans 5000000] [--hours 24] [--database URL]
+    python -m bench dashboard [--spans 5000000] [--hours 24] [--database URL] [--pages Traces,Errors]
 
 Bounds: first paint 2.5 s, filter change 1.5 s. A page counts as painted when all of it is drawn. Every look asks for a
-range that was not asked for before, so that no answer is remembered.
+range that was not asked for before, so that no answer is remembered. A database that is named is filled by the first
+run and stays, so that the next one looks at once.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,10 @@ import psycopg
 from playwright.sync_api import Page, sync_playwright
 
 from bench.dashboard_history import fill
+from bench.history import holds_traces
 from quickstart.embedded_postgres import EmbeddedPostgres
 from quickstart.process import free_port
+from tests import services
 
 FIRST_PAINT_S = 2.5
 FILTER_CHANGE_S = 1.5
@@ -49,28 +52,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spans", type=int, default=5_000_000)
     parser.add_argument("--hours", type=int, default=24)
-    parser.add_argument("--database", default="", help="a history that was made before, instead of a new one")
+    parser.add_argument("--database", default="", help="a database that keeps the history, instead of one thrown away")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--pages", default="", help="titles of the pages to look at, by commas (all)")
     asked = parser.parse_args()
     with ExitStack() as stack:
-        url = asked.database or made(stack, asked.spans, asked.hours)
+        url = asked.database or new_database(stack)
+        services.migrate(url)
+        if not holds_traces(url):
+            began = time.monotonic()
+            fill(url, asked.spans, asked.hours)
+            print(f"made in {time.monotonic() - began:.0f} s")
         with psycopg.connect(url) as connection:
             spans, newest = connection.execute("SELECT sum(span_count), max(start_time) FROM traces").fetchone() or ()
         print(f"{int(spans):,} spans, looked at over {asked.hours} h")
         dashboard = running_dashboard(stack, url)
-        look(dashboard, newest, timedelta(hours=asked.hours), asked.rounds)
+        looks = [each for each in LOOKS if not asked.pages or each.name in asked.pages.split(",")]
+        look(dashboard, newest, timedelta(hours=asked.hours), asked.rounds, looks)
 
 
-def made(stack: ExitStack, spans: int, hours: int) -> str:
-    """A history in a PostgreSQL of its own; its URL."""
+def new_database(stack: ExitStack) -> str:
+    """A PostgreSQL of its own, thrown away at the end; its URL."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    postgres = stack.enter_context(EmbeddedPostgres(log_path=folder / "postgres.log"))
-    environment = {**os.environ, "TRACEWATCH_DATABASE_URL": postgres.url}
-    subprocess.run([sys.executable, "-m", "migrations", "up"], cwd=ROOT, env=environment, check=True)
-    began = time.monotonic()
-    fill(postgres.url, spans, hours)
-    print(f"made in {time.monotonic() - began:.0f} s")
-    return postgres.url
+    return stack.enter_context(EmbeddedPostgres(log_path=folder / "postgres.log")).url
 
 
 def running_dashboard(stack: ExitStack, database: str) -> str:
@@ -101,7 +105,7 @@ def running_dashboard(stack: ExitStack, database: str) -> str:
     raise SystemExit("the dashboard does not answer")
 
 
-def look(url: str, newest: datetime, length: timedelta, rounds: int) -> None:
+def look(url: str, newest: datetime, length: timedelta, rounds: int, looks: Sequence[Look]) -> None:
     """Print each page's times: the median of some rounds."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -114,7 +118,7 @@ def look(url: str, newest: datetime, length: timedelta, rounds: int) -> None:
         for path in ("", "performance", "errors"):
             painted(page, address(url, path, newest, timedelta(minutes=5)))
         print(f"{'page':<14}{'first paint':>13}{'bound':>8}{'filter':>10}{'range':>10}{'bound':>8}")
-        for each in LOOKS:
+        for each in looks:
             firsts, filters, ranges = [], [], []
             for number in range(rounds):
                 end = newest - timedelta(seconds=number)
