@@ -32,30 +32,31 @@ _KINDS = ("", "internal", "server", "client", "producer", "consumer")
 def show(view: View) -> None:
     """One service or operation over time, then all operations, then the bottlenecks."""
     heading = st.empty()
-    service, operation, comparison = _filters(view)
+    comparison = comparison if (comparison := view.param("compare")) in _COMPARISONS else ""
+    before = _earlier(view.span, comparison)
+    # The longest questions, and they ask for no service: they are begun before it is known which one is the busiest.
+    view.expect(*(bottleneck_queries.critical_shares(span) for span in (view.span, before)))
+    service, operation = _filters(view)
     if not service:
         heading.html(markup.title("Performance"))
         no_data(view, "No spans in this range.")
         return
     heading.html(markup.title("Performance", f"{service} · {operation}" if operation else f"what {service} served"))
-    before = _earlier(view.span, comparison)
     view.expect(
         statistics.operation_series(view.span, service, operation, _POINTS),
-        statistics.heat(view.span, service, operation, _POINTS),
-        *(statistics.distribution(span, service, operation) for span in (view.span, before)),
+        statistics.distribution(before, service, operation),
         *(statistics.operations_table(span, service) for span in (view.span, before)),
-        *(bottleneck_queries.critical_shares(span) for span in (view.span, before)),
     )
-    points = statistics.points_of(view.rows(statistics.operation_series(view.span, service, operation, _POINTS)))
-    if points:
-        _charts(view, service, operation, points, before, _COMPARISONS[comparison])
+    steps = view.rows(statistics.operation_series(view.span, service, operation, _POINTS))
+    if steps:
+        _charts(view, service, operation, steps, before, _COMPARISONS[comparison])
     else:
         st.html(markup.notice("No such spans in this range.", "Choose another operation or a longer range."))
     _operations(view, service, before)
     _bottlenecks(view, before, _COMPARISONS[comparison])
 
 
-def _filters(view: View) -> tuple[str, str, str]:
+def _filters(view: View) -> tuple[str, str]:
     busiest = by_name(view.rows(statistics.services_by_traffic(view.span)), "service")
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters", gap="small"):
         with st.container(width=240):
@@ -64,18 +65,17 @@ def _filters(view: View) -> tuple[str, str, str]:
         with st.container(width=320):
             known = by_name(view.rows(traces.operations(view.span, service)), "operation") if service else []
             operation = controls.select("Operation", "operation", known, empty="All it served")
-        comparison = controls.choice("Compare", "compare", _COMPARISONS, "")
-    return service, operation, comparison
+        controls.choice("Compare", "compare", _COMPARISONS, "")
+    return service, operation
 
 
 def _earlier(span: TimeRange, comparison: str) -> TimeRange:
     return span.shifted(-{"yesterday": DAY_NS, "week": 7 * DAY_NS}.get(comparison, span.duration_ns))
 
 
-def _charts(
-    view: View, service: str, operation: str, points: list[statistics.Point], before: TimeRange, against: str
-) -> None:
+def _charts(view: View, service: str, operation: str, steps: list[Row], before: TimeRange, against: str) -> None:
     palette = view.palette
+    points, cells = statistics.points_of(steps), statistics.heat_of(steps)
     left, right = st.columns(2, gap="large")
     with left:
         st.html(markup.section("Duration", "p50, p95, p99"))
@@ -85,12 +85,10 @@ def _charts(
         chart(traffic_chart(points, view.span, view.zone, palette), "traffic", f"Calls of {service} over time")
     with right:
         st.html(markup.section("Every call", "the stronger the colour, the more calls"))
-        cells = view.rows(statistics.heat(view.span, service, operation, _POINTS))
         chart(heat_map(cells, view.span, view.zone, palette), "heat", f"Heat map of the durations of {service}")
         st.html(markup.section("Distribution", against))
-        now, past = (
-            {row["coarse"]: row["count"] / 1000 for row in view.rows(statistics.distribution(span, service, operation))}
-            for span in (view.span, before)
+        now, past = map(
+            statistics.counts_by_level, (cells, view.rows(statistics.distribution(before, service, operation)))
         )
         figure = histogram_chart(now, past, ("this range", against.removeprefix("vs. ")), palette)
         figure.update_layout(height=170)

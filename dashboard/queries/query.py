@@ -68,6 +68,12 @@ MINUTES = Resolution("minutes", MINUTE_NS)
 HOURS = Resolution("hours", HOUR_NS)
 
 
+def whole_hours(span: TimeRange) -> tuple[datetime, datetime]:
+    """The hours that lie in a range from end to end; where there are none, twice the same moment of it."""
+    first_ns = min(-(-span.start_ns // HOUR_NS) * HOUR_NS, span.end_ns)
+    return moment(first_ns), moment(max(span.end_ns // HOUR_NS * HOUR_NS, first_ns))
+
+
 def resolution_for_all(span: TimeRange) -> Resolution:
     """For a question over every operation: coarse enough that a few million histogram buckets answer it."""
     return MINUTES if span.duration_ns <= 3 * HOUR_NS else HOURS

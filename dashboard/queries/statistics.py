@@ -1,12 +1,23 @@
 """Traffic, errors and durations of operations, from the roll-ups: over all of a range, and step by step."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from dashboard.queries.histogram_sql import quantiles
-from dashboard.queries.query import Query, Resolution, Row, moment, nanoseconds, query, resolution_for_all
+from dashboard.queries.histogram_sql import coarse_histograms, quantiles
+from dashboard.queries.query import (
+    MINUTES,
+    Query,
+    Resolution,
+    Row,
+    moment,
+    nanoseconds,
+    query,
+    resolution_for_all,
+    whole_hours,
+)
 from dashboard.queries.query import resolution_for_one as finest
 from dashboard.time_range import TimeRange
 from tracecore.buckets import bounds_of
@@ -19,9 +30,20 @@ _STRETCH: Final = """
         SELECT date_bin(%(step)s, start_time, %(start)s) AS at, service, operation, kind, count_milli, error_milli,
                duration_buckets, duration_counts, self_time_buckets, self_time_counts
         FROM operation_{suffix} WHERE start_time >= %(start)s AND start_time < %(end)s {only}"""
+#: The rows that add up to a range of some hours, to the minute: a whole hour is one row instead of sixty.
+_SUMMED: Final = " UNION ALL ".join(
+    f"""
+        SELECT service, operation, kind, count_milli, error_milli, duration_buckets, duration_counts
+        FROM {table} WHERE start_time >= %({start})s AND start_time < %({end})s {{only}}"""
+    for table, start, end in (
+        ("operation_minutes", "start", "first_hour"),
+        ("operation_hours", "first_hour", "last_hour"),
+        ("operation_minutes", "last_hour", "end"),
+    )
+)
 #: What a service served: its server's and consumer's spans; of a service that has none, all of its spans.
-_SERVED: Final = f"""
-    stretch AS MATERIALIZED ({_STRETCH}
+_SERVED: Final = """
+    stretch AS MATERIALIZED ({stretch}
     ), serving AS (
         SELECT DISTINCT service FROM stretch WHERE kind IN (2, 5)
     ), served AS (
@@ -48,7 +70,7 @@ def service_series(span: TimeRange, points: int) -> Query:
     resolution = resolution_for_all(span)
     return _query(
         f"""
-        WITH {_SERVED.format(suffix=resolution.suffix, only="")},
+        WITH {_SERVED.format(stretch=_STRETCH.format(suffix=resolution.suffix, only=""))},
         {quantiles("served", ("service", "at"), {"p95_ns": 0.95}, coarse=COARSE)}, totals AS (
             SELECT service, at, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
             FROM served GROUP BY service, at
@@ -67,7 +89,7 @@ def service_totals(span: TimeRange) -> Query:
     resolution = resolution_for_all(span)
     return _query(
         f"""
-        WITH {_SERVED.format(suffix=resolution.suffix, only="")},
+        WITH {_SERVED.format(stretch=_STRETCH.format(suffix=resolution.suffix, only=""))},
         {quantiles("served", ("service",), {"p95_ns": 0.95})}, totals AS (
             SELECT service, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
             FROM served GROUP BY service
@@ -94,16 +116,22 @@ def services_by_traffic(span: TimeRange) -> Query:
 
 
 def operation_series(span: TimeRange, service: str, operation: str, points: int, *, own_time: bool = False) -> Query:
-    """A row a step: ``at, spans, errors, p50_ns, p95_ns, p99_ns`` of an operation, or of all that a service served."""
+    """A row a step: ``at, spans, errors, p50_ns, p95_ns, p99_ns, levels, counts`` of an operation or a service.
+
+    Of a service it is what it served. The last two are the histogram that the quantiles are cut from, in coarse
+    buckets (counts in thousandths).
+    """
     resolution = finest(span)
     return _query(
         f"""
-        WITH {_one(resolution, operation)},
-        {quantiles("served", ("at",), _THREE, values="self_time" if own_time else "duration")}, totals AS (
+        WITH {_one(_STRETCH.format(suffix=resolution.suffix, only=_only(operation)), operation)},
+        {quantiles("served", ("at",), _THREE, values="self_time" if own_time else "duration")},
+        {coarse_histograms(("at",), COARSE)}, totals AS (
             SELECT at, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
             FROM served GROUP BY at
         )
-        SELECT at, spans, errors, p50_ns, p95_ns, p99_ns FROM totals LEFT JOIN quantiles USING (at) ORDER BY at
+        SELECT at, spans, errors, p50_ns, p95_ns, p99_ns, levels, counts
+        FROM totals LEFT JOIN quantiles USING (at) LEFT JOIN histograms USING (at) ORDER BY at
         """,
         span,
         resolution,
@@ -137,53 +165,38 @@ def own_time_series(span: TimeRange, service: str, points: int) -> Query:
     )
 
 
-def heat(span: TimeRange, service: str, operation: str, points: int) -> Query:
-    """A row a step and coarse bucket: ``at, coarse, count`` (thousandths)."""
-    resolution = finest(span)
-    return _query(
-        f"""
-        WITH {_one(resolution, operation)}
-        SELECT at, bucket / {COARSE} AS coarse, sum(count)::bigint AS count
-        FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
-        GROUP BY at, coarse ORDER BY at, coarse
-        """,
-        span,
-        resolution,
-        points,
-        **_named(service, operation),
-    )
-
-
 def distribution(span: TimeRange, service: str, operation: str) -> Query:
     """A row a coarse bucket: ``coarse, count`` (thousandths)."""
-    return _query(
-        f"""
-        WITH {_one(finest(span), operation)}
-        SELECT bucket / {COARSE} AS coarse, sum(count)::bigint AS count
-        FROM served, unnest(duration_buckets, duration_counts) AS histogram (bucket, count)
-        GROUP BY coarse ORDER BY coarse
-        """,
+    return _sum_query(
+        lambda stretch: (
+            f"""
+        WITH {_one(stretch, operation)}, parts AS (
+            SELECT unnest(duration_buckets) / {COARSE} AS coarse, unnest(duration_counts) AS count FROM served
+        )
+        SELECT coarse, sum(count::float8)::bigint AS count FROM parts GROUP BY coarse ORDER BY coarse
+        """
+        ),
         span,
-        finest(span),
-        1,
+        _only(operation),
         **_named(service, operation),
     )
 
 
 def operations_table(span: TimeRange, service: str) -> Query:
     """``operation, kind, spans, errors, p50_ns, p95_ns, p99_ns`` of a service, the slowest first."""
-    return _query(
-        f"""
-        WITH stretch AS ({_STRETCH.format(suffix=finest(span).suffix, only="AND service = %(service)s")}),
+    return _sum_query(
+        lambda stretch: (
+            f"""
+        WITH stretch AS MATERIALIZED ({stretch}),
         {quantiles("stretch", ("operation", "kind"), _THREE)}, totals AS (
             SELECT operation, kind, sum(count_milli)::float8 / 1000 AS spans, sum(error_milli)::float8 / 1000 AS errors
             FROM stretch GROUP BY operation, kind
         )
         SELECT * FROM totals LEFT JOIN quantiles USING (operation, kind) ORDER BY p95_ns DESC NULLS LAST LIMIT 300
-        """,
+        """
+        ),
         span,
-        finest(span),
-        1,
+        _only(""),
         service=service,
     )
 
@@ -203,16 +216,34 @@ def points_of(rows: Iterable[Row]) -> list[Point]:
     ]
 
 
+def heat_of(rows: Iterable[Row]) -> list[Row]:
+    """The histograms of ``operation_series`` as a row a step and coarse bucket: ``at, coarse, count`` (thousandths)."""
+    return [
+        {"at": row["at"], "coarse": level, "count": count}
+        for row in rows
+        for level, count in zip(row["levels"] or (), row["counts"] or (), strict=True)
+    ]
+
+
+def counts_by_level(cells: Iterable[Row]) -> dict[int, float]:
+    """Spans by coarse bucket, of ``distribution`` or of all steps of a heat map."""
+    counts: defaultdict[int, float] = defaultdict(float)
+    for cell in cells:
+        counts[cell["coarse"]] += cell["count"] / 1000
+    return dict(counts)
+
+
 def coarse_bounds_ns(coarse: int) -> tuple[int, int]:
     """The durations that a coarse bucket holds: from, and up to but not including."""
     return bounds_of(coarse * COARSE)[0], bounds_of(coarse * COARSE + COARSE)[0]
 
 
-def _one(resolution: Resolution, operation: str) -> str:
-    if operation:
-        only = "AND service = %(service)s AND operation = %(operation)s"
-        return f"served AS ({_STRETCH.format(suffix=resolution.suffix, only=only)})"
-    return _SERVED.format(suffix=resolution.suffix, only="AND service = %(service)s")
+def _one(stretch: str, operation: str) -> str:
+    return f"served AS ({stretch})" if operation else _SERVED.format(stretch=stretch)
+
+
+def _only(operation: str) -> str:
+    return "AND service = %(service)s" + (" AND operation = %(operation)s" if operation else "")
 
 
 def _named(service: str, operation: str) -> Mapping[str, Any]:
@@ -223,3 +254,16 @@ def _query(sql: str, span: TimeRange, resolution: Resolution, points: int, **par
     start, end = resolution.bounds(span)
     step = timedelta(microseconds=max(span.step_ns(points), resolution.step_ns) // 1000)
     return query(sql, start=start, end=end, step=step, **parameters)
+
+
+def _sum_query(sql: Callable[[str], str], span: TimeRange, only: str, **parameters: Any) -> Query:
+    """A question about the sum over a range; ``sql`` is given where the rows come from."""
+    resolution = finest(span)
+    if resolution is not MINUTES:
+        stretch = _STRETCH.format(suffix=resolution.suffix, only=only)
+        return _query(sql(stretch), span, resolution, 1, **parameters)
+    start, end = resolution.bounds(span)
+    first_hour, last_hour = whole_hours(span)
+    return query(
+        sql(_SUMMED.format(only=only)), start=start, end=end, first_hour=first_hour, last_hour=last_hour, **parameters
+    )
