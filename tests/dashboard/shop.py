@@ -421,9 +421,12 @@ def alert_row(
     observed: float = 410e6,
     baseline: float | None = 52e6,
     replay_id: str = "",
+    kind: str = "",
 ) -> dict[str, Any]:
     """An episode as the sink stores it."""
     labels = {"alertname": name, "service": service, "operation": operation, "severity": severity}
+    if kind:
+        labels["kind"] = kind
     description = f"Own time and network of {service} explain the delay of its callers: checkout, storefront."
     evidence = {
         "observed": observed,
