@@ -1,6 +1,7 @@
 """``python -m dashboard``: serves until SIGTERM or Ctrl-C, then exits 0. /healthz says whether it lives."""
 
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from tracecore.settings import DatabaseSettings, LogSettings, read
 
 def main() -> int:
     """Read the settings, configure Streamlit, serve."""
+    # First of all: importing and warming up takes seconds, in which whoever started us may think better of it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     try:
         start_logging(read(LogSettings), "dashboard")
         settings = read(DashboardSettings)
@@ -24,14 +28,15 @@ def main() -> int:
     # After the settings: importing Streamlit takes a second that a wrong setting should not cost.
     from dashboard.server import serve
 
-    # uvicorn ends in order and then raises the signal again, to whoever handled it before: nobody else needs to act.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _noted)
     return serve(settings, Path(__file__).with_name("app.py"))
 
 
-def _noted(number: int, frame: FrameType | None) -> None:
-    """Ended as asked."""
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as asked: during the start, when nothing is open; and when uvicorn, done, raises its signal again.
+
+    At once, since an exception could be caught by whatever is being imported.
+    """
+    os._exit(0)
 
 
 if __name__ == "__main__":
