@@ -17,10 +17,20 @@ CONFIG: Final[dict[str, Any]] = {"displayModeBar": False, "scrollZoom": False, "
 
 _DECADES_NS: Final = tuple(step * 10**power for power in range(3, 13) for step in (1, 3))
 
+#: How the clock reads on an axis, by the step between two ticks (ms).
+_CLOCK_STOPS: Final = (
+    {"dtickrange": [None, 1000], "value": "%H:%M:%S.%L"},
+    {"dtickrange": [1000, 60000], "value": "%H:%M:%S"},
+    {"dtickrange": [60000, 86400000], "value": "%H:%M\n%b %-d"},
+    {"dtickrange": [86400000, None], "value": "%b %-d"},
+)
+
 
 def figure(palette: Palette, height: int, *, legend: bool = False) -> go.Figure:
-    """An empty chart in the house's look; ``height`` in pixels."""
-    made = go.Figure()
+    """An empty chart in the house's look; ``height`` in pixels.
+
+    All of the look goes into the constructor: plotly takes ten times as long to update a layout as to make one.
+    """
     axis = {
         "gridcolor": palette.line,
         "zerolinecolor": palette.line,
@@ -30,49 +40,45 @@ def figure(palette: Palette, height: int, *, legend: bool = False) -> go.Figure:
         "automargin": True,
         "fixedrange": False,
     }
-    made.update_layout(
-        template=None,
-        height=height,
-        margin={"l": 8, "r": 12, "t": 8, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": FONT, "size": 12, "color": palette.ink},
-        showlegend=legend,
-        legend={
-            "orientation": "h",
-            "y": 1.02,
-            "yanchor": "bottom",
-            "x": 0,
-            "font": {"color": palette.muted, "size": 12},
-        },
-        hoverlabel={
-            "bgcolor": palette.surface,
-            "bordercolor": palette.line,
+    made = go.Figure(
+        layout={
+            "height": height,
+            "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"family": FONT, "size": 12, "color": palette.ink},
-            "align": "left",
-        },
-        hovermode="closest",
-        dragmode="zoom",
-        bargap=0.08,
-        xaxis=axis | {"showgrid": False},
-        yaxis=axis,
+            "showlegend": legend,
+            "legend": {
+                "orientation": "h",
+                "y": 1.02,
+                "yanchor": "bottom",
+                "x": 0,
+                "font": {"color": palette.muted, "size": 12},
+            },
+            "hoverlabel": {
+                "bgcolor": palette.surface,
+                "bordercolor": palette.line,
+                "font": {"family": FONT, "size": 12, "color": palette.ink},
+                "align": "left",
+            },
+            "hovermode": "closest",
+            "dragmode": "zoom",
+            "bargap": 0.08,
+            "xaxis": axis | {"showgrid": False},
+            "yaxis": axis,
+        }
     )
+    made.layout.template = None
     return made
 
 
 def over_time(chart: go.Figure, span: TimeRange, zone: tzinfo) -> go.Figure:
     """Give ``chart`` the range as its x axis, on the viewer's clock."""
-    chart.update_xaxes(
-        type="date",
-        range=[local_time(span.start_ns, zone), local_time(span.end_ns, zone)],
-        tickformatstops=[
-            {"dtickrange": [None, 1000], "value": "%H:%M:%S.%L"},
-            {"dtickrange": [1000, 60000], "value": "%H:%M:%S"},
-            {"dtickrange": [60000, 86400000], "value": "%H:%M\n%b %-d"},
-            {"dtickrange": [86400000, None], "value": "%b %-d"},
-        ],
-        nticks=8,
-    )
+    axis = chart.layout.xaxis
+    axis.type = "date"
+    axis.range = [local_time(span.start_ns, zone), local_time(span.end_ns, zone)]
+    axis.tickformatstops = _CLOCK_STOPS
+    axis.nticks = 8
     return chart
 
 

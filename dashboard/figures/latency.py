@@ -79,13 +79,15 @@ def heat_map(rows: Iterable[Mapping[str, Any]], span: TimeRange, zone: tzinfo, p
     levels = list(range(lowest, highest + 1))
     counts = [[cells.get((at, level)) for at in columns] for level in levels]
     middles = [sum(coarse_bounds_ns(level)) / 2 for level in levels]
+    bounds = [_bounds_text(level) for level in levels]
     chart.add_heatmap(
         x=times([at + step // 2 for at in columns], zone),
         y=middles,
         z=[[None if count is None else count**0.5 for count in row] for row in counts],
         text=[
-            [f"{_bounds_text(level)}: {count_text(count or 0)}" for count in row]
-            for level, row in zip(levels, counts, strict=True)
+            # Where no span was there is no text to hover over.
+            ["" if count is None else f"{between}: {count_text(count)}" for count in row]
+            for between, row in zip(bounds, counts, strict=True)
         ],
         colorscale=[[place / (len(palette.heat) - 1), colour] for place, colour in enumerate(palette.heat)],
         zmin=0,
