@@ -31,6 +31,7 @@ _HISTORY_CONSUMERS = 4
 _HISTORY_RECORDS = 500
 _HISTORY_TIMEOUT_S = 10.0
 _WRITE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 2.0
 
 
 class TailHandler(Protocol):
@@ -286,9 +287,15 @@ class TopicWriter:
             raise Unavailable(f"Kafka does not take records of {self._topic} now: {error!r}; try again") from error
 
     async def close(self) -> None:
-        """Close the connection."""
-        if self._producer is not None:
-            await self._producer.stop()
+        """Close the connection. What Kafka does not take by then was refused to who asked, and is given up."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            await asyncio.wait_for(producer.stop(), _CLOSE_TIMEOUT_S)
+        except (KafkaError, OSError, TimeoutError):
+            # Interrupted, stop() has closed nothing; the rest ends with the process.
+            await producer.client.close()
 
     async def _connected(self) -> AIOKafkaProducer:
         async with self._connecting:

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from tracewatch.background import ResolvingLoop, keep_out_of_traces_and_logs
 from tracewatch.counters import Counters
-from tracewatch.kafka import kafka_producer
+from tracewatch.kafka import close_producer, kafka_producer
 from tracewatch.pending import PendingSpans
 from tracewatch.records import Record, records
 from tracewatch.settings import MAX_RECORD_BYTES, ProducerSettings
@@ -263,10 +263,7 @@ class Delivery:
     async def _close_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), 1.0)
-            except (KafkaError, OSError, TimeoutError) as error:
-                logger.debug("closing the Kafka producer: %s", error)
+            await close_producer(producer, 1.0)
 
     async def _flushed(self) -> None:
         self._collect()

@@ -1,5 +1,7 @@
 """A Kafka producer from settings: the one place that knows aiokafka's arguments."""
 
+import asyncio
+import logging
 import ssl
 
 from aiokafka import AIOKafkaProducer
@@ -7,8 +9,12 @@ from aiokafka import AIOKafkaProducer
 from tracewatch.errors import InvalidSetting
 from tracewatch.settings import MAX_RECORD_BYTES, KafkaSettings
 
+logger = logging.getLogger(__name__)
+
 # Room for the record's and the request's framing around a full record.
 _MAX_REQUEST_BYTES = MAX_RECORD_BYTES + 40_000
+# The event loop itself holds tasks only weakly.
+_stopping: set[asyncio.Task[None]] = set()
 
 
 def kafka_producer(
@@ -39,6 +45,24 @@ def kafka_producer(
     except RuntimeError as error:
         # aiokafka finds out here that a codec's library is missing.
         raise InvalidSetting("TRACEWATCH_PRODUCER_COMPRESSION", compression, f"an installed codec ({error})") from error
+
+
+async def close_producer(producer: AIOKafkaProducer, timeout_s: float) -> None:
+    """End a producer for good; returns when it has ended, at the latest after ``timeout_s``.
+
+    It goes on ending after that: aiokafka waits until Kafka took what is buffered or the request timeout gave it up,
+    and an interrupted ``stop()`` would leave a sender and its connections behind, for each outage.
+    """
+    stopping = asyncio.create_task(producer.stop())
+    _stopping.add(stopping)
+    stopping.add_done_callback(_stopped)
+    await asyncio.wait({stopping}, timeout=timeout_s)
+
+
+def _stopped(stopping: asyncio.Task[None]) -> None:
+    _stopping.discard(stopping)
+    if not stopping.cancelled() and (error := stopping.exception()) is not None:
+        logger.debug("closing a Kafka producer: %s", error)
 
 
 def _ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from tracewatch.gateway.errors import KafkaUnavailable, TooManyWaiting
 from tracewatch.gateway.settings import GatewaySettings
-from tracewatch.kafka import kafka_producer
+from tracewatch.kafka import close_producer, kafka_producer
 from tracewatch.records import EncodedSpan, Record, records
 from tracewatch.settings import MAX_RECORD_BYTES
 
@@ -38,6 +38,7 @@ class Publisher:
         self._waiting: list[_Waiting] = []
         self._arrived = asyncio.Event()
         self._producer: AIOKafkaProducer | None = None
+        self._connecting = asyncio.Lock()
         self._rounds: asyncio.Task[None] | None = None
         self.waiting_bytes = 0
         self.records_total = 0
@@ -120,21 +121,22 @@ class Publisher:
         await (await producer.send_batch(batch, self._settings.topic, partition=record.partition))
 
     async def _connected(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = kafka_producer(self._settings.kafka, client_id="tracewatch-gateway")
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
-        return self._producer
+        # A round and a health check may both come when Kafka is back: one would replace the other's, unclosed.
+        async with self._connecting:
+            if self._producer is None:
+                producer = kafka_producer(self._settings.kafka, client_id="tracewatch-gateway")
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
 
     async def _disconnect(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            with suppress(KafkaError, OSError, TimeoutError):
-                await asyncio.wait_for(producer.stop(), _CLOSE_TIMEOUT_S)
+            await close_producer(producer, _CLOSE_TIMEOUT_S)
 
     def _answer(self, waiting: list[_Waiting], refusal: KafkaUnavailable | None) -> None:
         for each in waiting:
