@@ -1,5 +1,6 @@
 """Silences are set and ended over REST, and live in Kafka."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,8 +8,12 @@ from typing import Any
 import pytest
 
 from live_api.errors import InvalidParameter, NotFound
+from live_api.kafka import TopicWriter
 from live_api.silences import Silences, check_silence
+from tests.conftest import MakeTopic
 from tests.live_api.running import LiveApi
+from tests.services import KafkaServer, delete_topics
+from tracecore.settings import KafkaSettings
 from tracecore.silence import Matcher, Silence
 
 
@@ -65,3 +70,18 @@ def test_silence_survives_a_killed_process_and_ends_when_it_is_expired(live_api:
     assert (status, json.loads(body)["parameter"]) == (400, "ends_at")
     status, _, body = live_api.request("POST", "/api/v1/silences", {**wanted, "comment": "x" * 70_000})
     assert status == 413
+
+
+async def test_a_writer_ends_soon_though_kafka_does_not_take_its_record(
+    apache_kafka: KafkaServer, make_topic: MakeTopic
+) -> None:
+    topic = make_topic("silences")
+    writer = TopicWriter(KafkaSettings(bootstrap_servers=apache_kafka.bootstrap_servers), topic)
+    await writer.write(b"s1", b"taken")
+    delete_topics(apache_kafka.bootstrap_servers, topic)
+    writing = asyncio.create_task(writer.write(b"s2", b"kept back"))
+    await asyncio.wait({writing}, timeout=0.2)
+    assert not writing.done()
+    async with asyncio.timeout(5):  # the client alone would try on for 40 s
+        await writer.close()
+    writing.cancel()
