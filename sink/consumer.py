@@ -1,8 +1,9 @@
 """From Kafka to the store: reads ahead by one batch, holds back when PostgreSQL is slow or away, seeks to what it says.
 
-Two batches are in hand at most: one that is being stored, on a thread of its own, and one that is being read. When the
-second is full, the partitions are paused until the first is stored. Kafka's own committed offsets are written for those
-who watch lag; where to read on is PostgreSQL's word.
+Three batches are in hand at most: one that is being stored, on a thread of its own; the next, whose rows are made
+meanwhile, so that neither we nor PostgreSQL wait for the other; and one that is being read. When the third is full, the
+partitions are paused until the first is stored. Kafka's own committed offsets are written for those who watch lag;
+where to read on is PostgreSQL's word.
 """
 
 import asyncio
@@ -66,6 +67,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._made_anew: set[Partition] = set()
         self._generation = 0
         self._storing: asyncio.Task[None] | None = None
+        #: The batch after the one that is being stored.
+        self._made: Batch | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
         self.progress = Progress(time.monotonic())
@@ -160,11 +163,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 await self._storing  # a bug in storing ends the process, loudly
                 self._storing = None
             due_s = self._batcher.due_in_s(now_s)
-            if self._storing is None and due_s == 0.0:
+            if self._storing is None and (self._made is not None or due_s == 0.0):
                 self._begin_to_store()
                 continue
             if self._storing is not None and self._batcher.is_full:
-                await self._hold_back(self._storing)
+                if self._made is None:
+                    self._made = self._next_batch()
+                else:
+                    await self._hold_back(self._storing)
                 continue
             wait_s = POLL_S if due_s is None or self._storing is not None else min(due_s, POLL_S)
             await self._read(wait_s)
@@ -214,14 +220,21 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._stored[partition] = offset
 
     def _begin_to_store(self) -> None:
+        batch = self._made or self._next_batch()
+        self._made = None
+        if batch is not None:
+            self._storing = asyncio.create_task(self._store_batch(batch, self._generation))
+
+    def _next_batch(self) -> Batch | None:
+        """What was read, with its rows; None if nothing is whole."""
         if self._batcher.is_full:
             self._compiled.wanted()
         entries = self._batcher.take(time.monotonic())
         if not entries:
-            return
+            return None
         batch = batch_of(entries, self._encoder, self._compiled.packing)
         self._batcher.leaves_traces = self._compiled.packing is not None
-        self._storing = asyncio.create_task(self._store_batch(batch, self._generation))
+        return batch
 
     async def _store_batch(self, batch: Batch, generation: int) -> None:
         loop = asyncio.get_running_loop()
@@ -244,7 +257,11 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._metrics.overtaken.inc()
             self._start_over()
             return
-        if outcome is None or generation != self._generation:
+        if generation != self._generation:
+            return
+        if outcome is None:
+            # Told to stop before it could be stored. What came after it must not be, or offsets would pass over it.
+            self._start_over()
             return
         for partition, offsets in batch.ranges.items():
             self._stored[partition] = offsets.next
@@ -300,20 +317,22 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             logger.debug("Kafka did not take the offsets, which are in PostgreSQL: %s", error)
 
     async def _store_the_rest(self) -> None:
-        if self._storing is not None:
+        while self._storing is not None or self._made is not None or not self._batcher.is_empty:
+            if self._storing is None:
+                self._begin_to_store()
+            if self._storing is None:
+                return  # only revisions whose parts are missing: they are read again
             await asyncio.wait({self._storing}, timeout=LAST_BATCH_S)
             if not self._storing.done():
                 return
             await self._storing
             self._storing = None
-        self._begin_to_store()
-        if self._storing is not None:
-            await asyncio.wait({self._storing}, timeout=LAST_BATCH_S)
 
     def _start_over(self) -> None:
         """Forget where we stood and what was read: the next thing is to ask PostgreSQL."""
         self._generation += 1
         self._batcher.forget(self._stored)
+        self._made = None
         self._stored = {}
         self._made_anew.clear()
 
@@ -337,7 +356,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         if not lag:
             self.progress.last_progress_s = time.monotonic()
         self.progress.lag = lag
-        self._metrics.buffered_rows.set(self._batcher.rows)
+        self._metrics.buffered_rows.set(self._batcher.rows + (self._made.row_count if self._made else 0))
 
     async def _pause_s(self, seconds: float) -> None:
         try:

@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import psycopg
 import pytest
 
 from tests import services
@@ -121,6 +123,31 @@ def test_a_sink_that_cannot_store_holds_back_and_says_so(
         eventually(lambda: query(empty_database, "SELECT count(*) FROM traces"), lambda rows: rows == [(400,)])
         eventually(health, lambda status: status == 200)
         assert sink.terminate() == 0
+
+
+def test_a_batch_that_could_not_be_stored_at_the_end_is_passed_over_by_none(
+    kafka: KafkaServer,
+    make_topics: Callable[..., Topics],
+    environment: dict[str, str],
+    database: str,
+    tmp_path: Path,
+) -> None:
+    topics = make_topics(partitions=1)
+    produce(kafka.bootstrap_servers, records_of([trace_of(checkout_trace(n)) for n in range(400)], topics))
+    sinks = "FROM pg_stat_activity WHERE application_name = 'tracewatch-sink' AND datname = current_database()"
+    small = {**environment, "TRACEWATCH_SINK_BATCH_ROWS": "200", "TRACEWATCH_SINK_RETENTION_INTERVAL_S": "0"}
+    with SinkProcess(small, tmp_path / "sink.log") as sink, ThreadPoolExecutor(1) as thread:
+        with psycopg.connect(database) as holding:
+            holding.execute("LOCK TABLE traces IN ACCESS EXCLUSIVE MODE")
+            waiting = f"SELECT count(*) {sinks} AND wait_event_type = 'Lock'"
+            eventually(lambda: query(database, waiting), lambda found: found != [(0,)])
+            ended = thread.submit(sink.terminate)
+            # Its connection is gone for one try, and there for the next.
+            holding.execute(f"SELECT pg_terminate_backend(pid) {sinks}")
+        assert ended.result() == 0
+    assert query(database, "SELECT count(*) FROM traces") == [(stored_offsets(database)[topics.traces, 0],)]
+    with SinkProcess(environment, tmp_path / "sink.log"):
+        eventually(lambda: query(database, "SELECT count(*) FROM traces"), lambda rows: rows == [(400,)])
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,16 @@ def test_attributes_of_every_kind_are_packed(packing: Any, attributes: dict[str,
     assert_alike(batch, trace, reference_of(value))
 
 
+def test_a_character_is_escaped_wherever_in_a_text_it_stands(packing: Any) -> None:
+    for place in range(20):
+        texts = ("x" * place + chr(code) + "y" * (19 - place) for code in range(1, 256))
+        spans = [SpanSpec(2 + number, 1, attributes=(("text", text),)) for number, text in enumerate(texts)]
+        (value,) = encode_trace(trace_of(spans_of(TRACE_ID, [SpanSpec(1), *spans])))
+        batch, (trace,) = packing.pack([value])
+        assert trace is not None and trace.pieces is None
+        assert_alike(batch, trace, reference_of(value))
+
+
 @pytest.mark.parametrize(
     "change",
     [
