@@ -37,7 +37,10 @@ from tracecore.wire import encode_trace
 PARTITIONS = 4
 SPANS_PER_TRACE = 15
 ROOT = Path(__file__).resolve().parents[1]
-MINIMUM_ONE, MINIMUM_TWO, MAXIMUM_CPU_US = 0.5, 0.9, 3.0
+#: Of COPY's rows a second, for one sink and for two: what history is held to, and the goal for many sinks beside it.
+MINIMA_ONE, MINIMA_TWO = (0.5,), (0.85, 0.9)
+#: CPU of ours a row, likewise.
+MAXIMA_CPU_US = (8.0, 3.0)
 
 
 class Run(NamedTuple):
@@ -91,14 +94,16 @@ def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: 
     print(
         f"{spans} spans in {count} traces, {statistics.mean(map(len, each_row(rows))):.0f} B a row, medians of {rounds}"
     )
-    print(f"{'':12}{'rows/s':>10}{'of COPY':>9}{'bound':>8}{'our us a row':>14}{'bound':>8}{'server us':>11}{'MB':>6}")
+    print(
+        f"{'':12}{'rows/s':>10}{'of COPY':>9}{'bound':>14}{'our us a row':>14}{'bound':>10}{'server us':>11}{'MB':>6}"
+    )
     copy_s = statistics.median(run.s for run in runs["COPY"])
-    for name, bound in (("COPY", None), ("two COPY", None), ("one sink", MINIMUM_ONE), ("two sinks", MINIMUM_TWO)):
+    for name, minima in (("COPY", ()), ("two COPY", ()), ("one sink", MINIMA_ONE), ("two sinks", MINIMA_TWO)):
         took_s, ours_s, server_s, peak_mb = (statistics.median(values) for values in zip(*runs[name], strict=True))
-        bounds = (f">= {bound}", f"<= {MAXIMUM_CPU_US:g}") if bound else ("", "")
+        bounds = (f">= {_either(minima)}", f"<= {_either(MAXIMA_CPU_US)}") if minima else ("", "")
         print(
-            f"{name:12}{spans / took_s:>10.0f}{copy_s / took_s:>9.2f}{bounds[0]:>8}{ours_s / spans * 1e6:>14.1f}"
-            f"{bounds[1]:>8}{server_s / spans * 1e6:>11.1f}{peak_mb:>6.0f}"
+            f"{name:12}{spans / took_s:>10.0f}{copy_s / took_s:>9.2f}{bounds[0]:>14}{ours_s / spans * 1e6:>14.1f}"
+            f"{bounds[1]:>10}{server_s / spans * 1e6:>11.1f}{peak_mb:>6.0f}"
         )
 
 
@@ -244,6 +249,10 @@ def peak_mb(pid: int) -> float:
     """The most memory that a process has had."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def _either(bounds: Sequence[float]) -> str:
+    return ", ".join(f"{bound:g}" for bound in bounds)
 
 
 def _parent(entry: Path) -> int:

@@ -146,13 +146,15 @@ _ONES, _SPACES, _QUOTES, _BACKSLASHES, _HIGH_BITS = (
 
 #: What Python calls is kept compiled; what that calls is compiled into it, or a row would pay for a thousand calls.
 entry_point = njit(nogil=True, cache=True, error_model="numpy")
-compiled = njit(  # type: ignore[call-overload]  # numba's own types leave out the wrappers
-    nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True
+#: Without counts of references (_nrt): who calls holds the arrays, none is made here, and to count costs more than to
+#: copy a short text.
+compiled = njit(  # type: ignore[call-overload]  # numba's own types leave out these options
+    nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
 )
 
 #: The same of what is rare.
 called = njit(  # type: ignore[call-overload]
-    nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+    nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
 )
 
 
