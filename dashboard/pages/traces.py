@@ -38,9 +38,13 @@ def show(view: View) -> None:
 
 def _search(view: View) -> None:
     heading = st.empty()
-    view.expect(queries.services(view.span))
-    search = _filters(view)
+    search, wrong = _asked(view)
+    # The longest question first: it is answered while the controls are drawn.
+    if search is not None and not search.asks_for_spans:
+        view.expect(search_queries.found(view.span, search))
+    _filters(view)
     if search is None:
+        st.html(markup.notice(wrong, tone="warn"))
         return
     searched, hits = _within_spans(view, search) if search.asks_for_spans else (view.span, None)
     rows = view.rows(search_queries.found(searched, search, hits))
@@ -100,7 +104,27 @@ def _search_further(view: View, searched: TimeRange) -> None:
             st.rerun()
 
 
-def _filters(view: View) -> search_queries.TraceSearch | None:
+def _asked(view: View) -> tuple[search_queries.TraceSearch | None, str]:
+    """What the URL asks for; or None, and a sentence that says what is wrong with it."""
+    status, order = view.param("status"), view.param("order")
+    try:
+        return (
+            search_queries.TraceSearch(
+                service=view.param("service"),
+                operation=view.param("operation"),
+                tags=search_queries.tags_of(view.param("tags")),
+                min_ns=search_queries.duration_of(view.param("min")),
+                max_ns=search_queries.duration_of(view.param("max")),
+                status=status if status in ("error", "ok", "incomplete") else "",  # type: ignore[arg-type]
+                order=order if order in _ORDERS else "newest",  # type: ignore[arg-type]
+            ),
+            "",
+        )
+    except ValueError as error:
+        return None, str(error)
+
+
+def _filters(view: View) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="filters", gap="small"):
         with st.container(width=200):
             service = controls.select(
@@ -108,15 +132,15 @@ def _filters(view: View) -> search_queries.TraceSearch | None:
             )
         with st.container(width=240):
             known = by_name(view.rows(queries.operations(view.span, service)), "operation") if service else []
-            operation = controls.select("Operation", "operation", known, empty="Any")
+            controls.select("Operation", "operation", known, empty="Any")
         with st.container(width=150):
-            status = controls.select("Status", "status", list(_STATUS), empty="Any", texts=_STATUS)
+            controls.select("Status", "status", list(_STATUS), empty="Any", texts=_STATUS)
         with st.container(width=110):
-            least = controls.text("At least", "min", placeholder="250ms")
+            controls.text("At least", "min", placeholder="250ms")
         with st.container(width=110):
-            most = controls.text("At most", "max", placeholder="2s")
+            controls.text("At most", "max", placeholder="2s")
         with st.container(width=220):
-            tags = controls.text(
+            controls.text(
                 "Tags",
                 "tags",
                 placeholder="http.route=/cart",
@@ -132,19 +156,6 @@ def _filters(view: View) -> search_queries.TraceSearch | None:
                 tone="warn",
             )
         )
-    try:
-        return search_queries.TraceSearch(
-            service=service,
-            operation=operation,
-            tags=search_queries.tags_of(tags),
-            min_ns=search_queries.duration_of(least),
-            max_ns=search_queries.duration_of(most),
-            status=status if status in ("error", "ok", "incomplete") else "",  # type: ignore[arg-type]
-            order=order if (order := view.param("order")) in _ORDERS else "newest",  # type: ignore[arg-type]
-        )
-    except ValueError as error:
-        st.html(markup.notice(str(error), tone="warn"))
-        return None
 
 
 def _open_by_id() -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from dashboard.queries.query import Query, moment, query
@@ -46,6 +46,11 @@ class TraceSearch:
         """Whether the traces' own rows cannot answer."""
         return bool(self.operation or self.tags)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether it asks for less than all traces of its range."""
+        return replace(self, order="newest") != TraceSearch()
+
 
 def tags_of(text: str) -> tuple[tuple[str, str], ...]:
     """``http.method=GET "db.statement=SELECT 1"`` as pairs. Raises ``ValueError`` with a sentence for a person."""
@@ -87,9 +92,12 @@ def found(span: TimeRange, search: TraceSearch, hits: tuple[bytes, ...] | None =
     if hits is not None:
         where += " AND t.trace_id = ANY (%(hits)s)"
         parameters["hits"] = hits
+    # What matches is found once and kept. All of a range is not: half a million rows take longer to keep than to find
+    # again in the index, which has them in order and which several processes read at once.
+    kept = "" if search.narrows or hits is not None else "NOT"
     return query(
         f"""
-        WITH matching AS MATERIALIZED (
+        WITH matching AS {kept} MATERIALIZED (
             SELECT trace_id, start_time, duration_ns, error_count, span_count FROM traces t WHERE {where}
         ), total AS MATERIALIZED (
             SELECT count(*) AS traces, count(*) FILTER (WHERE error_count > 0) AS failed FROM matching
