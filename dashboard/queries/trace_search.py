@@ -11,7 +11,8 @@ from dashboard.time_range import MINUTE_NS, TimeRange
 Order = Literal["newest", "slowest", "spans", "errors"]
 
 LIST_SIZE: Final = 30
-SCATTER_SIZE: Final = 1200
+#: A browser draws each dot as a shape of its own, and takes no click meanwhile.
+SCATTER_SIZE: Final = 500
 #: A search within spans stops here: nobody counts further.
 MOST_HITS: Final = 10_000
 
@@ -109,7 +110,7 @@ def found(span: TimeRange, search: TraceSearch, hits: tuple[bytes, ...] | None =
              WHERE get_byte(trace_id, 14) * 256 + get_byte(trace_id, 15)
                    < 65536.0::float8 * %(dots)s / greatest((SELECT traces FROM total), 1) LIMIT %(dots)s + 500)
             UNION (SELECT trace_id FROM matching ORDER BY duration_ns DESC LIMIT 60)
-            UNION (SELECT trace_id FROM matching WHERE error_count > 0 ORDER BY start_time DESC LIMIT 300)
+            UNION (SELECT trace_id FROM matching WHERE error_count > 0 ORDER BY start_time DESC LIMIT 150)
         ), chosen AS (
             SELECT trace_id, listed.place, dots.trace_id IS NOT NULL AS dot
             FROM listed FULL JOIN dots USING (trace_id)
