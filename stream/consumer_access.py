@@ -1,11 +1,17 @@
 """What this room needs of the consumer that neither Faust nor aiokafka offer in public: all of it, in one place."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import faust
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
+
+logger = logging.getLogger(__name__)
 
 
 class Fetched(NamedTuple):
@@ -81,10 +87,44 @@ async def _seek(app: faust.App, tp: TP, offset: int) -> None:
     _aiokafka_consumer(app).seek(tp, offset)
 
 
-async def commit(app: faust.App, offsets: Mapping[TP, int]) -> bool:
-    """Commit offsets of assigned partitions; False if they are assigned no more."""
-    # Faust's public commit() only knows of acknowledged events.
-    return bool(await app.consumer._commit(offsets))  # type: ignore[attr-defined]
+async def commit(app: faust.App, offsets: Mapping[TP, int], notes: Mapping[TP, str] | None = None) -> bool:
+    """Commit offsets of assigned partitions, each with a note; False if they are assigned no more."""
+    # Faust's public commit() only knows of acknowledged events, and its private one of no notes.
+    thread = app.consumer._thread  # type: ignore[attr-defined]
+    return bool(await thread.call_thread(_commit, app, offsets, notes or {}))
+
+
+async def _commit(app: faust.App, offsets: Mapping[TP, int], notes: Mapping[TP, str]) -> bool:
+    consumer, thread = _aiokafka_consumer(app), app.consumer._thread  # type: ignore[attr-defined]
+    assigned = consumer.assignment()
+    committed = {
+        TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, notes.get(tp, ""))
+        for tp, offset in offsets.items()
+        if tp in assigned
+    }
+    try:
+        await consumer.commit(committed)
+    except (CommitFailedError, IllegalStateError) as error:
+        logger.info("not committed, for partitions are assigned anew: %r", error)
+        return False
+    except Exception as error:
+        # As Faust does: the process ends, and its successor starts at what was committed.
+        logger.exception("committing failed")
+        await thread.crash(error)
+        return False
+    return True
+
+
+async def notes(app: faust.App, tps: Iterable[TP]) -> dict[TP, str]:
+    """What was noted with the committed offset of each partition; "" without."""
+    thread, coordinator = app.consumer._thread, _aiokafka_consumer(app)._coordinator  # type: ignore[attr-defined]
+    found: dict[TP, str] = {}
+    for tp in tps:
+        # One by one: the embedded broker answers for the first only.
+        partition = TopicPartition(tp.topic, tp.partition)
+        committed = (await thread.call_thread(coordinator.fetch_committed_offsets, [partition])).get(partition)
+        found[tp] = committed.metadata if committed is not None else ""
+    return found
 
 
 def _aiokafka_consumer(app: faust.App) -> Any:

@@ -128,10 +128,12 @@ class Pipeline:
         hooks: Hooks,
         replay_id: str = "",
         closing: "Closing | None" = None,
+        told_until_ns: int = 0,
     ) -> None:
+        """``told_until_ns`` is how far the windows of a predecessor that was killed had closed."""
         self.partition = partition
         self.assembler = Assembler(rules.limits, budget)
-        self.windows = Windows(partition, rules.window_limits)
+        self.windows = Windows(partition, rules.window_limits, told_until_ns)
         self.tally = Tally()
         self._rules = rules
         self._topics = rules.topics

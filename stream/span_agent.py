@@ -16,7 +16,7 @@ from faust.types import TP
 
 from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
-from stream.consumer_access import at_hand, commit, last_fetch, seek, starts
+from stream.consumer_access import at_hand, commit, last_fetch, notes, seek, starts
 from stream.continuity import Cursor
 from stream.handover import decode_handover, is_timely
 from stream.hooks import Hooks
@@ -38,14 +38,16 @@ REPLAY_STEP_NS = 1_000_000_000
 RECORDS_AT_ONCE = 16
 
 HooksFor = Callable[[str], Hooks]
-NewPipeline = Callable[[int, str], Pipeline]
+NewPipeline = Callable[["Source", str], Pipeline]
 
 
 class Source:
     """A partition that this worker reads: a pipeline for live spans, or one for each replay."""
 
-    def __init__(self, partition: int, started_at: int, new_pipeline: NewPipeline) -> None:
+    def __init__(self, partition: int, started_at: int, told_until_ns: int, new_pipeline: NewPipeline) -> None:
         self.partition = partition
+        #: How far windows were told as of the offset at which reading began.
+        self.told_until_ns = told_until_ns
         self.cursor = Cursor(started_at, time.monotonic())
         self.pipelines: dict[str, Pipeline] = {}
         # The clock of a silent partition: the time that was last told, and when by our own clock that was.
@@ -63,7 +65,7 @@ class Source:
         """The pipeline of live spans (""), or of a replay."""
         pipeline = self.pipelines.get(replay_id)
         if pipeline is None:
-            pipeline = self.pipelines[replay_id] = self._new_pipeline(self.partition, replay_id)
+            pipeline = self.pipelines[replay_id] = self._new_pipeline(self, replay_id)
         return pipeline
 
     @property
@@ -212,11 +214,19 @@ class SpanAgent:
         """What comes of the traces that closed."""
         return [record for closing in self._closing.values() for record in closing.published()]
 
-    def _new_pipeline(self, partition: int, replay_id: str) -> Pipeline:
+    def _new_pipeline(self, source: Source, replay_id: str) -> Pipeline:
         closing = self._closing.get(replay_id)
         if closing is None:
             closing = self._closing[replay_id] = Closing(replay_id)
-        return Pipeline(partition, self._rules, self.budget, self._hooks_for(replay_id), replay_id, closing)
+        told_until_ns = source.told_until_ns if replay_id == self._only_replay else 0
+        hooks = self._hooks_for(replay_id)
+        return Pipeline(source.partition, self._rules, self.budget, hooks, replay_id, closing, told_until_ns)
+
+    def _note(self, source: Source) -> str:
+        """What a successor must know that begins at the watermark: how far windows were told."""
+        pipeline = source.pipelines.get(self._only_replay)
+        told_until_ns = pipeline.windows.closed_until_ns if pipeline is not None else 0
+        return str(max(told_until_ns, source.told_until_ns))
 
     async def _ask_again(self, tp: TP, source: Source) -> None:
         self.gaps_total += 1
@@ -324,15 +334,17 @@ class SpanAgent:
             return
         async with self._committing:
             async with self._publishing:
-                watermarks = {tp: source.watermark() for tp, source in self.sources.items() if source.cursor.has_read}
-            await self._commit_offsets(watermarks)
+                read = {tp: source for tp, source in self.sources.items() if source.cursor.has_read}
+                watermarks = {tp: source.watermark() for tp, source in read.items()}
+                noted = {tp: self._note(source) for tp, source in read.items()}
+            await self._commit_offsets(watermarks, noted)
 
-    async def _commit_offsets(self, offsets: dict[TP, int]) -> None:
+    async def _commit_offsets(self, offsets: dict[TP, int], noted: dict[TP, str]) -> None:
         changed = changed_watermarks(offsets, self._committed)
         if not changed:
             return
         await self._outlet.flush()
-        if await commit(self._app, changed):
+        if await commit(self._app, changed, noted):
             self._committed.update(changed)
             self.commits_total += 1
 
@@ -349,6 +361,7 @@ class SpanAgent:
             return
         ours = sorted(tp for tp in assigned if tp.topic == self._source_topic)
         sources: dict[TP, Source] = {}
+        noted = await notes(app, ours)
         for tp, start in (await starts(app, ours)).items():
             suspended = self._suspended.pop(tp, None)
             # Nobody has read on: what we know of it is all that is to be known.
@@ -357,7 +370,7 @@ class SpanAgent:
                 continue
             if suspended is not None:
                 self._drop(suspended)
-            sources[tp] = Source(tp.partition, start, self._new_pipeline)
+            sources[tp] = Source(tp.partition, start, _told_until_ns(noted[tp]), self._new_pipeline)
             self._committed[tp] = start
         for source in self._suspended.values():
             self._drop(source)
@@ -382,6 +395,7 @@ class SpanAgent:
         self._stopped = True
         async with self._committing, self._publishing:
             offsets: dict[TP, int] = {}
+            noted = {tp: self._note(source) for tp, source in self.sources.items()}
             handed_over: list[int] = []
             for tp, source in self.sources.items():
                 if not source.cursor.has_read:
@@ -392,7 +406,7 @@ class SpanAgent:
                         await self._outlet.send(self._handover(source, pipeline), tp.partition)
                     offsets[tp] = source.next_offset
                     handed_over.append(tp.partition)
-            await self._commit_offsets(offsets)
+            await self._commit_offsets(offsets, noted)
         committed = {tp.partition: offset for tp, offset in offsets.items()}
         logger.info("stopped at offsets %s; handed over partitions %s", committed, handed_over)
 
@@ -409,3 +423,8 @@ class SpanAgent:
             Outgoing(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header),))
             for record in pipeline.handover(source.next_offset)
         ]
+
+
+def _told_until_ns(note: str) -> int:
+    """What ``SpanAgent._note`` wrote; 0 for what somebody else did."""
+    return int(note) if note.isascii() and note.isdecimal() else 0

@@ -11,6 +11,9 @@ Traces that come later (a producer's clock that is behind, an outage) are counte
 every ten seconds of arrival. For a worker that begins after a crash has not what its predecessor counted into a window
 that was told: it would tell that window again with the few late spans alone, and they would be lost. A part that rests
 on arrival holds the watermark until it is told, as a window does, and is counted again whole or not at all.
+
+A worker that begins where another was killed reads some traces again, of the oldest only a part. So it is told how far
+the other's windows had closed as of what it committed, and counts nothing into those.
 """
 
 from collections.abc import Sequence, Set
@@ -137,9 +140,11 @@ class _Window:
 class Windows:
     """The windows of one source partition."""
 
-    def __init__(self, partition: int, limits: WindowLimits) -> None:
+    def __init__(self, partition: int, limits: WindowLimits, told_until_ns: int = 0) -> None:
+        """Windows that end until ``told_until_ns`` were told by a predecessor, whole."""
         self._partition = partition
         self._limits = limits
+        self._told_until_ns = told_until_ns
         # By start and part.
         self._windows: dict[tuple[int, int], _Window] = {}
         self._closed_until_ns = 0
@@ -194,6 +199,8 @@ class Windows:
             if window is None or not start_ns <= end_ns < start_ns + WINDOW_NS:
                 start_ns = end_ns - end_ns % WINDOW_NS
                 window = self._window_of(start_ns, arrival_ns, first_offset)
+            if window is None:
+                continue
             milli = milli_of.get(span_id, ONE_SPAN_MILLI) if milli_of else ONE_SPAN_MILLI
             failed = status == _ERROR
             if fresh:
@@ -253,9 +260,12 @@ class Windows:
             else:
                 self._hop(window, series.caller, series.callee, series.operation).restore(series, series.gap)
 
-    def _window_of(self, start_ns: int, arrival_ns: int, first_offset: int) -> _Window:
+    def _window_of(self, start_ns: int, arrival_ns: int, first_offset: int) -> _Window | None:
         is_late = arrival_ns >= start_ns + WINDOW_NS + self._limits.in_time_ns
         part = (arrival_ns - start_ns) // WINDOW_NS if is_late else 0
+        if start_ns + (part + 1) * WINDOW_NS <= self._told_until_ns:
+            # Read again after a crash, and perhaps a part of its trace only: what was told is truer.
+            return None
         return self._window(start_ns, part, first_offset)
 
     def _window(self, start_ns: int, part: int, first_offset: int) -> _Window:

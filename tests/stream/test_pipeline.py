@@ -35,8 +35,14 @@ RULES = Rules(
 START_NS = T0_NS
 
 
-def pipeline(rules: Rules = RULES, hooks: Hooks | None = None, replay_id: str = "", memory: int = 10**6) -> Pipeline:
-    return Pipeline(0, rules, SpanBudget(memory), hooks or Hooks(), replay_id)
+def pipeline(
+    rules: Rules = RULES,
+    hooks: Hooks | None = None,
+    replay_id: str = "",
+    memory: int = 10**6,
+    told_until_ns: int = 0,
+) -> Pipeline:
+    return Pipeline(0, rules, SpanBudget(memory), hooks or Hooks(), replay_id, told_until_ns=told_until_ns)
 
 
 def traces_in(out: Iterable[Outgoing]) -> list[ClosedTrace]:
@@ -57,6 +63,8 @@ class Log:
 
     records: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     committed: int = 0
+    #: How far windows were told as of what was committed.
+    told_until_ns: int = 0
 
 
 @dataclass
@@ -68,7 +76,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.cursor = Cursor(self.log.committed, 0)
-        self.pipeline = pipeline()
+        self.pipeline = pipeline(told_until_ns=self.log.told_until_ns)
 
     def read_to(self, end: int) -> None:
         while self.cursor.next_offset < end:
@@ -85,6 +93,7 @@ class Worker:
 
     def commit(self) -> None:
         self.log.committed = watermark(self.cursor.next_offset, self.pipeline.first_offset)
+        self.log.told_until_ns = max(self.pipeline.windows.closed_until_ns, self.log.told_until_ns)
 
     def stop(self) -> None:
         for record in self.pipeline.handover(self.cursor.next_offset):
@@ -92,6 +101,7 @@ class Worker:
                 len(self.log.records), (self.pipeline.assembler.now_ns, record.value, record.header)
             )
         self.log.committed = self.cursor.next_offset
+        self.log.told_until_ns = max(self.pipeline.windows.closed_until_ns, self.log.told_until_ns)
 
 
 def comparable(trace: ClosedTrace) -> ClosedTrace:
@@ -112,7 +122,8 @@ def best_windows(out: Iterable[Outgoing]) -> dict[tuple[object, ...], Window]:
     best: dict[tuple[object, ...], Window] = {}
     for window in windows_in(out):
         key = (type(window), window.start_ns, window.partition, *window.key)
-        if key not in best or window.spans > best[key].spans:
+        # As the sink has it: what is said later counts, unless it counts fewer.
+        if key not in best or window.spans >= best[key].spans:
             best[key] = window
     return best
 
