@@ -16,7 +16,7 @@ from stream.watchdog import watch
 from tracecore.batch_analysis import warm_up
 from tracecore.errors import TracewatchError
 from tracecore.logs import start_logging
-from tracecore.settings import KafkaSettings, LogSettings, read
+from tracecore.settings import KafkaSettings, LogSettings, RedactionSettings, read
 
 logger = logging.getLogger("stream")
 
@@ -40,7 +40,7 @@ def main() -> None:
     try:
         start_logging(read(LogSettings), "stream")
         kafka, settings = read(KafkaSettings), read(StreamSettings)
-        read(AlertingSettings)  # a wrong one ends the start here, not after the wait for the broker
+        read(AlertingSettings), read(RedactionSettings)  # a wrong one ends the start here, not after the broker came
         partitions = asyncio.run(_prepared(kafka, settings))
         app = create_app(kafka, settings, partitions)
     except TracewatchError as error:

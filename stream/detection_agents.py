@@ -15,7 +15,8 @@ from stream.rules_source import RulesSource
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
 from tracecore.otlp import resource_attributes
-from tracecore.settings import KafkaSettings, read
+from tracecore.redaction import BUILT_IN, Redaction
+from tracecore.settings import KafkaSettings, RedactionSettings, read
 from tracecore.span import Resource, Span
 from tracecore.topics import Topics
 from tracecore.window import Window
@@ -27,9 +28,9 @@ RELOAD_S = 1.0
 class Judges:
     """All that judges one stream of spans, as the three hooks of the span agent."""
 
-    def __init__(self, rules: RulesSource, replay_id: str = "") -> None:
+    def __init__(self, rules: RulesSource, replay_id: str = "", redaction: Redaction = BUILT_IN) -> None:
         self._replay_id = replay_id
-        self._errors = ErrorSpans(replay_id)
+        self._errors = ErrorSpans(replay_id, redaction)
         self._slow = SlowSpans(lambda service: rules.book.tuning.of(service).slow_spans, replay_id)
         self._answered = AnsweredCalls()
         self._criticality: dict[str, str] = {}
@@ -65,15 +66,16 @@ def _criticality(resource: Resource) -> str:
 class Detection:
     """The hooks of live spans, and those of each replay, made as they are first asked for."""
 
-    def __init__(self, rules: RulesSource) -> None:
+    def __init__(self, rules: RulesSource, redaction: Redaction) -> None:
         self._rules = rules
+        self._redaction = redaction
         self._hooks: dict[str, Hooks] = {}
 
     def hooks_for(self, replay_id: str = "") -> Hooks:
         """The hooks that judge live spans (""), or those of a replay: their baselines never mix."""
         hooks = self._hooks.get(replay_id)
         if hooks is None:
-            judges = Judges(self._rules, replay_id)
+            judges = Judges(self._rules, replay_id, self._redaction)
             hooks = self._hooks[replay_id] = Hooks(judges, judges, judges)
         return hooks
 
@@ -83,7 +85,7 @@ class Detection:
 
 
 def attach(app: faust.App, topics: Topics, kafka: KafkaSettings) -> Detection:
-    """Make detection's hooks for ``app``. Raises ``TracewatchError`` if the rules are bad."""
-    detection = Detection(RulesSource(read(AlertingSettings).alert_rules))
+    """Make detection's hooks for ``app``. Raises ``TracewatchError`` if the rules, or what is to be masked, are bad."""
+    detection = Detection(RulesSource(read(AlertingSettings).alert_rules), read(RedactionSettings).redaction)
     app.timer(RELOAD_S, name="detection-rules")(detection.follow_rules)
     return detection

@@ -17,8 +17,7 @@ from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
 from tracecore.otlp import span_detail
-from tracecore.redaction import MASK, Redaction
-from tracecore.settings import RedactionSettings, read
+from tracecore.redaction import BUILT_IN, MASK, Redaction
 from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind, StatusCode
 
 #: Traces with failed spans that a partition remembers; beyond it the oldest is forgotten and its order no longer told.
@@ -62,13 +61,10 @@ class _Failed(NamedTuple):
 class ErrorSpans:
     """The span hook. State is a partition's own, and only as old as the traces under way."""
 
-    def __init__(self, replay_id: str = "", redaction: Redaction | None = None) -> None:
-        """``redaction`` masks what findings repeat of spans; if None, as ``TRACEWATCH_REDACT_*`` say.
-
-        Raises InvalidSetting.
-        """
+    def __init__(self, replay_id: str = "", redaction: Redaction = BUILT_IN) -> None:
+        """``redaction`` masks what findings repeat of spans."""
         self._replay_id = replay_id
-        self._redaction = read(RedactionSettings).redaction if redaction is None else redaction
+        self._redaction = redaction
         self._traces: dict[int, OrderedDict[bytes, dict[bytes, _Failed]]] = {}
 
     def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:

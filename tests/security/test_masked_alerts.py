@@ -3,10 +3,11 @@
 import pytest
 
 from stream.detection.error_spans import ErrorSpans
+from tests.services import run_room
 from tests.tracecore.builders import closed, span
-from tracecore.errors import InvalidSetting
 from tracecore.finding import Finding
-from tracecore.redaction import MASK, Redaction
+from tracecore.redaction import MASK
+from tracecore.settings import RedactionSettings, read
 from tracecore.span import Span, SpanKind
 
 CARD = "4111111111111111"
@@ -43,23 +44,25 @@ def test_a_text_without_a_secret_stays() -> None:
     assert finding_of(span(error="timeout after 3000 ms")).message == "timeout after 3000 ms"
 
 
+def configured() -> ErrorSpans:
+    """As ``detection_agents.attach`` makes it."""
+    return ErrorSpans(redaction=read(RedactionSettings).redaction)
+
+
 def test_settings_add_keys_and_patterns_as_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACEWATCH_REDACT_KEYS", "exception.message")
     monkeypatch.setenv("TRACEWATCH_REDACT_PATTERNS", '["sk_live_[0-9a-z]+"]')
-    assert finding_of(span(error="key sk_live_abc1 is no more")).message == f"key {MASK} is no more"
-    assert finding_of(span(error=True, events=[("exception", 1, {"exception.message": "for Ann"})])).message == MASK
+    assert finding_of(span(error="key sk_live_abc1 is no more"), configured()).message == f"key {MASK} is no more"
+    named = span(error=True, events=[("exception", 1, {"exception.message": "for Ann"})])
+    assert finding_of(named, configured()).message == MASK
 
 
 def test_settings_leave_the_built_in_ones_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACEWATCH_REDACT_DEFAULTS", "false")
-    assert finding_of(span(error=f"declined {CARD}")).message == f"declined {CARD}"
+    assert finding_of(span(error=f"declined {CARD}"), configured()).message == f"declined {CARD}"
 
 
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACEWATCH_REDACT_PATTERNS", '["("]')
-    with pytest.raises(InvalidSetting, match="TRACEWATCH_REDACT_PATTERNS"):
-        ErrorSpans()
-
-
-def test_rules_that_are_passed_down_hold() -> None:
-    assert finding_of(span(error="Ann"), ErrorSpans("", Redaction(patterns=["Ann"]))).message == MASK
+def test_a_wrong_setting_stops_the_worker_and_is_named() -> None:
+    done = run_room("stream", environment={"TRACEWATCH_REDACT_PATTERNS": '["("]'})
+    assert done.returncode == 1
+    assert "TRACEWATCH_REDACT_PATTERNS" in done.stderr
