@@ -117,7 +117,12 @@ class Packer:
             _scope_decoder.decode, lambda one: redaction.masked_scope(one.raw) == one.raw, self._encoder.id_of
         )
         self._keys: _Table[str] = _Table(bytes.decode, lambda key: not redaction.is_secret(key), lambda _: 0)
-        self.pack([])
+        # All of it, or the first batch would wait for the rest.
+        rows, _ = self.pack([])
+        rows.edges([])
+        slots, pool, pool_at = self._keys.arrays[:3]
+        k.slot_of(rows.records, 0, 0, slots, pool, pool_at)
+        k.place_of(rows.records, 0, 0, slots)
 
     def pack(self, values: Sequence[bytes]) -> tuple[Rows, list[PackedTrace | None]]:
         """The rows of these records, None for each that the reference is to take."""
