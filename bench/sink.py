@@ -54,8 +54,10 @@ class Run(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench sink", description=__doc__.partition("\n")[0])
-    parser.add_argument("--traces", type=int, default=6000, help="traces of 15 spans (6000)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts (5)")
+    parser.add_argument(
+        "--traces", type=int, default=24_000, help="traces of 15 spans (24000): much beside the last batch, which waits"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts (3)")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         postgres = stack.enter_context(EmbeddedPostgres(log_path=Path(folder) / "postgres.log"))
