@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from tracewatch.background import ResolvingLoop, keep_out_of_traces_and_logs
 from tracewatch.counters import Counters
-from tracewatch.kafka import close_producer, kafka_producer
+from tracewatch.kafka import close_producer, kafka_producer, started
 from tracewatch.pending import PendingSpans
 from tracewatch.records import Record, records
 from tracewatch.settings import MAX_RECORD_BYTES, ProducerSettings
@@ -252,12 +252,7 @@ class Delivery:
             producer = kafka_producer(
                 self._settings.kafka, client_id="tracewatch-producer", compression=self._settings.compression
             )
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
+            self._producer = await started(producer)
         return self._producer
 
     async def _close_producer(self) -> None:

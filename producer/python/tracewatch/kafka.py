@@ -47,6 +47,16 @@ def kafka_producer(
         raise InvalidSetting("TRACEWATCH_PRODUCER_COMPRESSION", compression, f"an installed codec ({error})") from error
 
 
+async def started(producer: AIOKafkaProducer) -> AIOKafkaProducer:
+    """The same producer, once it is connected; what it opened is closed if it cannot be."""
+    try:
+        await producer.start()
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
 async def close_producer(producer: AIOKafkaProducer, timeout_s: float) -> None:
     """End a producer for good; returns when it has ended, at the latest after ``timeout_s``.
 

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from tracewatch.gateway.errors import KafkaUnavailable, TooManyWaiting
 from tracewatch.gateway.settings import GatewaySettings
-from tracewatch.kafka import close_producer, kafka_producer
+from tracewatch.kafka import close_producer, kafka_producer, started
 from tracewatch.records import EncodedSpan, Record, records
 from tracewatch.settings import MAX_RECORD_BYTES
 
@@ -125,12 +125,7 @@ class Publisher:
         async with self._connecting:
             if self._producer is None:
                 producer = kafka_producer(self._settings.kafka, client_id="tracewatch-gateway")
-                try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                self._producer = await started(producer)
             return self._producer
 
     async def _disconnect(self) -> None:
