@@ -24,7 +24,7 @@ from stream.alerting.grouping import Grouping, GroupSettings, Notification
 from stream.alerting.payloads import postable_alerts, slack_message, webhook_payload
 from stream.alerting.settings import AlertingSettings
 from stream.alerting.silences import Silences
-from stream.consumer_access import commit, offset_at, seek, starts
+from stream.consumer_access import commit, last_fetch, offset_at, seek, starts
 from stream.continuity import Cursor
 from tracecore import wire
 from tracecore.alert import Alert
@@ -190,6 +190,12 @@ class NotificationAgent:
         cursor = self._cursor
         if cursor is None or self._session is None or self._app.rebalancing:
             return
+        tp = TP(self._topics.alerts, 0)
+        fetched = last_fetch(self._app, tp)
+        if fetched is not None and cursor.has_lost(fetched.position, time.monotonic()):
+            # The last alert before a quiet night is the one that nothing comes after.
+            logger.warning("%s[0]: alerts from offset %d on did not come, reading again", tp.topic, cursor.next_offset)
+            await seek(self._app, tp, cursor.next_offset)
         now_ns = time.time_ns()
         self._silences.forget_expired(now_ns)
         for notification in self._grouping.due(now_ns):

@@ -67,7 +67,7 @@ def history_url(over_history: Application) -> Iterator[str]:
     """That application on a port, for clients that are no Python."""
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(over_history.app, port=port, lifespan="off", log_level="warning"))
-    thread = threading.Thread(target=server.run)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         time.sleep(0.01)

@@ -60,7 +60,7 @@ def seen_headers() -> Iterator[tuple[str, list[dict[str, str]]]]:
             """Quiet."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/", seen
         server.shutdown()

@@ -50,7 +50,7 @@ def test_a_killed_kafka(crashable_kafka: ApacheKafka) -> None:
     assert exporter.counters.dropped_spans_total > 0
     # No span's end waited for Kafka; the margin is the machine's.
     assert slowest_s < 1.0
-    loading = threading.Thread(target=load, args=[800])
+    loading = threading.Thread(target=load, args=[800], daemon=True)
     loading.start()
     crashable_kafka.start()
     loading.join()

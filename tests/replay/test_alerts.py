@@ -49,13 +49,13 @@ def webhook() -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", bodies
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        # A daemon: a test that fails must not keep the run from its end.
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", bodies
+        finally:
+            server.shutdown()
 
 
 def test_two_replays_raise_the_same_alerts_each_with_its_id_and_none_is_live(made: Deployment, recording: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_crash_and_a_stop_of_postgresql_lose_nothing(
     records = workload(topics, traces=1500)
     ends = ends_of(records)
     log = tmp_path / "sink.log"
-    produced = threading.Thread(target=_produce_slowly, args=(kafka.bootstrap_servers, records))
+    produced = threading.Thread(target=_produce_slowly, args=(kafka.bootstrap_servers, records), daemon=True)
     with SinkProcess(environment_of(kafka_environment, own_postgres.url), log) as sink:
         eventually(lambda: stored_offsets(own_postgres.url))
         produced.start()
@@ -193,7 +193,7 @@ def test_two_sinks_that_come_and_go_share_the_work_and_change_nothing(
     records = workload(topics, traces=1500)
     ends = ends_of(records)
     environment = environment_of(kafka_environment, database)
-    produced = threading.Thread(target=_produce_slowly, args=(kafka.bootstrap_servers, records))
+    produced = threading.Thread(target=_produce_slowly, args=(kafka.bootstrap_servers, records), daemon=True)
     with SinkProcess(environment, tmp_path / "first.log") as first:
         eventually(lambda: stored_offsets(database))
         produced.start()

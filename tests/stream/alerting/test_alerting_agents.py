@@ -10,8 +10,10 @@ from pathlib import Path
 import faust
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from faust.types import TP
 
 from stream import alerting_agents, transport
+from stream.consumer_access import last_fetch, seek
 from stream.detection.hour_of_day import HourProfile
 from stream.detection.round import encoded_rounds
 from tests.services import KafkaServer
@@ -115,6 +117,28 @@ async def test_alert_is_told_to_a_webhook_unless_it_is_silenced(
                 await asyncio.wait_for(hook.done.wait(), 60)
     finally:
         await producer.stop()
+    assert [body["groupLabels"]["service"] for body in hook.bodies] == ["checkout"]
+
+
+async def test_alerts_that_were_lost_on_the_way_are_told_though_none_comes_after_them(
+    apache_kafka: KafkaServer, make_topics: Callable[..., Topics], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = make_topics(partitions=2)
+    alerts = TP(topics.alerts, 0)
+    hook = Hook()
+    async with hook.server() as server:
+        monkeypatch.setenv("TRACEWATCH_STREAM_ALERT_WEBHOOK_URLS", json.dumps([str(server.make_url("/"))]))
+        monkeypatch.setenv("TRACEWATCH_STREAM_ALERT_GROUP_WAIT_S", "0")
+        async with (
+            alerting_app(apache_kafka, topics, tmp_path) as app,
+            AIOKafkaProducer(bootstrap_servers=apache_kafka.bootstrap_servers) as producer,
+        ):
+            while alerts not in app.consumer.assignment() or last_fetch(app, alerts) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            # As around a rebalance: the consumer stands behind an alert that no agent was given.
+            await seek(app, alerts, 1)
+            await producer.send_and_wait(topics.findings, wire.encode_finding(error_finding()), key=b"checkout")
+            await asyncio.wait_for(hook.done.wait(), 60)
     assert [body["groupLabels"]["service"] for body in hook.bodies] == ["checkout"]
 
 
