@@ -97,8 +97,7 @@ class Grouping:
             repeats = group.told_at_ns and now_ns - group.told_at_ns >= self._settings.repeat_interval_ns
             if not (group.due_ns and now_ns >= group.due_ns) and not repeats:
                 continue
-            # An alert that came and went while the group waited was never told: there is nothing to take back.
-            tellable = [a for a in group.alerts.values() if a.status == "firing" or a.fingerprint in group.told]
+            tellable = [a for a in group.alerts.values() if _is_news(a, group)]
             if tellable:
                 notifications.append(Notification(key, group.labels, _ordered(tellable)))
             group.told = {alert.fingerprint: alert.event_id for alert in tellable}
@@ -106,6 +105,12 @@ class Grouping:
             group.told_at_ns, group.due_ns = now_ns, 0
         self._groups = {key: group for key, group in self._groups.items() if group.alerts}
         return notifications
+
+
+def _is_news(alert: Alert, group: _Group) -> bool:
+    # An alert that came and went while the group waited was never told: there is nothing to take back. Of a replay,
+    # which passes hours in seconds, most come and go so, and somebody asked to be told of them.
+    return alert.status == "firing" or alert.fingerprint in group.told or bool(alert.replay_id)
 
 
 def group_key(labels: Mapping[str, str]) -> str:

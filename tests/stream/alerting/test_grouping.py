@@ -70,6 +70,16 @@ def test_alert_that_came_and_went_while_the_group_waited_is_not_told() -> None:
     assert grouping.due(10 * SECOND_NS) == []
 
 
+def test_alert_of_a_replay_is_told_though_it_came_and_went_while_the_group_waited() -> None:
+    grouping = Grouping(SETTINGS)
+    of_replay = alert(replay_id="r1")
+    grouping.add(of_replay, 0)
+    grouping.add(resolved(of_replay), SECOND_NS)
+    (notification,) = grouping.due(10 * SECOND_NS)
+    assert notification.status == "resolved"
+    assert grouping.due(10**6 * SECOND_NS) == [], "and once"
+
+
 def test_what_still_fires_is_told_again_after_the_repeat_interval() -> None:
     grouping = Grouping(SETTINGS)
     grouping.add(alert(), 0)
