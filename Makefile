@@ -10,6 +10,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Two files of tests side by side, each process with a broker and a database of its own: most tests wait for servers.
+# What fails is tried once more and named in the summary (RERUN): a machine may be busy, but a test that needs the
+# second try is a defect, of the test or of ours. TOGETHER= tries once, one after the other.
+TOGETHER ?= --numprocesses 2 --dist loadfile --reruns 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types contracts go eval bench fuzz audit chaos soak clean system-packages
@@ -62,7 +66,7 @@ demo: $(VENV)/.runtime $(VENV)/.compiled $(VENV)/.go-shop
 	@$(BIN)/python -m quickstart demo $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.compiled $(VENV)/.go-shop system-packages
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 check: format lint types contracts go test
 

@@ -4,6 +4,7 @@ The jars (43 MB) are fetched once by Maven into the user's cache. The node keeps
 over `kill`, `stop` and `start` of one instance, so a test can crash the broker and bring it back; `close` deletes it.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -165,12 +166,19 @@ def library() -> Path:
     Raises NotAvailable when Maven is missing or cannot fetch them.
     """
     folder = _cache_folder() / f"apache-kafka-{VERSION}"
-    if folder.is_dir():
-        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # One process fetches: Maven's own repository is not made for two at once.
+    with Path(folder.parent, ".fetching").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _fetch(folder)
+    return folder
+
+
+def _fetch(folder: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise NotAvailable("Apache Kafka without Docker needs Maven to fetch it once: apt-get install maven")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside its final place, then renamed: a fetch that was cut off is never taken for a whole one.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as fetching:
         try:
@@ -190,12 +198,7 @@ def library() -> Path:
         if outcome.returncode != 0:
             tail = "\n".join((outcome.stdout + outcome.stderr).splitlines()[-10:])
             raise NotAvailable(f"Maven could not fetch Apache Kafka; is Maven Central reachable?\n{tail}")
-        try:
-            Path(fetching, "lib").rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first, with the same jars
-                raise
-    return folder
+        Path(fetching, "lib").rename(folder)
 
 
 def unavailable_reason() -> str | None:
