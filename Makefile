@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on this machine, with a demo shop that fails by itself
 # make test   every test, on real Kafka, PostgreSQL and Chromium
 # make eval   alerts against labelled faults: recordings through Kafka and the real app (ARGS="ob22 tt29")
+# make bench  all figures, each beside its bound, as a table; ARGS="stream" for one, ARGS="table --json FILE" to compare commits
 # make fuzz   every decoder under a coverage-guided fuzzer (ARGS="--minutes 60")
 # make audit  known vulnerabilities of what make installs
 # make chaos  everything is killed, frozen and restarted under load; then every span is counted (ARGS="--seed 7 --minutes 10")
@@ -19,7 +20,7 @@ TOGETHER ?= --numprocesses 2 --dist loadfile --reruns 1
 .PHONY: help demo test check format lint types contracts go eval bench fuzz audit chaos soak clean system-packages
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 # One environment, two stages: the demo needs no developer's tools.
 $(BIN)/python:
@@ -96,7 +97,7 @@ chaos soak: $(VENV)/.dev system-packages
 	@$(BIN)/python -m tests.chaos $@ $(ARGS)
 
 bench: $(VENV)/.dev $(VENV)/.compiled system-packages
-	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench $(or $(ARGS),table)
 
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzzing $(ARGS)

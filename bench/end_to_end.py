@@ -20,6 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from bench.figures import Figure, tell
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.delays import Delays
 from quickstart.embedded_broker import EmbeddedBroker
@@ -30,7 +31,9 @@ from tracewatch import KafkaSpanExporter
 from tracewatch.exporter import KafkaSpanProcessor
 from tracewatch.settings import KafkaSettings, ProducerSettings
 
-BOUND_NS: Final = 1_000_000_000
+#: A person is promised a second; these are what is left of it for networks and busier machines.
+MEDIAN_BOUND_NS: Final = 100_000_000
+P99_BOUND_NS: Final = 300_000_000
 ERRORS_PER_S: Final = 10.0
 #: Alerts may be this much later than the last span.
 PATIENCE_S: Final = 15.0
@@ -52,10 +55,13 @@ def main() -> None:
         delays = asyncio.run(measured(provider, live_port, arguments.alerts, arguments.spans_per_s)).delays
     print(f"{broker_kind.title}: {len(delays)} of {arguments.alerts} errors reached the WebSocket")
     median, p99 = delays.quantile_ns(0.5), delays.quantile_ns(0.99)
-    print(
-        f"span end to WebSocket: median {median / 1e6:.0f} ms, p99 {p99 / 1e6:.0f} ms (bound {BOUND_NS / 1e6:.0f} ms)"
+    holds = tell(
+        (
+            Figure("span end to WebSocket, median", median / 1e6, "ms", MEDIAN_BOUND_NS / 1e6),
+            Figure("span end to WebSocket, 99 %", p99 / 1e6, "ms", P99_BOUND_NS / 1e6),
+        )
     )
-    if len(delays) < arguments.alerts or (arguments.broker == "apache" and p99 > BOUND_NS):
+    if len(delays) < arguments.alerts or (arguments.broker == "apache" and not holds):
         raise SystemExit(1)
 
 

@@ -28,6 +28,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from bench.figures import Figure, tell
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.embedded_broker import EmbeddedBroker
 from quickstart.errors import NotAvailable
@@ -321,14 +322,15 @@ async def bench(bootstrap: str, subscribers: int, stuck: int, rate: float, secon
     typical, with_stuck, at_best = (
         Figures(*map(statistics.median, zip(*of, strict=True))) for of in (ours, beside_stuck, bare)
     )
-    for name, value, limit in (
-        ("p99 of the delay, ms", typical.p99_ms, P99_MS),
-        ("p99 with stuck subscribers, ms", with_stuck.p99_ms, P99_MS),
-        ("median that stuck subscribers add, ms", with_stuck.p50_ms - typical.p50_ms, STUCK_P50_MS),
-        ("CPU a delivery, times the bare transports'", typical.cpu_us / at_best.cpu_us, CPU_RATIO),
-        ("kB a subscriber", memory_kb, SUBSCRIBER_KB),
-    ):
-        print(f"{'holds ' if value <= limit else 'BROKEN'} {name}: {value:.1f} (bound {limit:g})")
+    tell(
+        (
+            Figure("delay of a message, 99 %", typical.p99_ms, "ms", P99_MS),
+            Figure("with stuck subscribers, 99 %", with_stuck.p99_ms, "ms", P99_MS),
+            Figure("median that stuck subscribers add", with_stuck.p50_ms - typical.p50_ms, "ms", STUCK_P50_MS),
+            Figure("CPU a delivery", typical.cpu_us, "us", CPU_RATIO * at_best.cpu_us, bare=at_best.cpu_us),
+            Figure("memory a subscriber", memory_kb, "kB", SUBSCRIBER_KB),
+        )
+    )
 
 
 def _cut(subscribers: list[Subscriber]) -> None:

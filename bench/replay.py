@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from bench.deployment import Deployment, Replayed, deployment
 from bench.end_to_end import Heard, measured, provider_for
 from bench.replay_day import Day
-from bench.replay_deployment import Deployment, Replayed, deployment
 from replay.sources.otlp_file import OtlpFile
 from replay.stretch import Stretch, unix_seconds
 
@@ -110,7 +110,7 @@ def _is_calm(without: Heard, beside: Heard, was_covered: bool) -> bool:
 
 
 def _day(arguments: argparse.Namespace) -> bool:
-    first_ns, until_ns = asyncio.run(_stretch_of(arguments.minutes))
+    first_ns, until_ns = asyncio.run(stretch_of(arguments.minutes))
     with deployment(arguments.broker, {}) as deployed:
         day = Day(deployed, RECORDING, Stretch(None, until_ns))
         day.ingest()
@@ -124,13 +124,13 @@ def _day(arguments: argparse.Namespace) -> bool:
 
 
 def _replayed_file(deployed: Deployment, arguments: argparse.Namespace) -> tuple[Replayed, float]:
-    first_ns, until_ns = asyncio.run(_stretch_of(arguments.minutes or 60))
+    first_ns, until_ns = asyncio.run(stretch_of(arguments.minutes or 60))
     stretch = ("--otlp", str(RECORDING), "--to", unix_seconds(until_ns), "--speed", arguments.speed)
     done = deployed.replayed("run", *stretch)
     return done, (until_ns - first_ns) / 1e9
 
 
-async def _stretch_of(minutes: float | None) -> tuple[int, int]:
+async def stretch_of(minutes: float | None) -> tuple[int, int]:
     """First arrival of the recording, and the end of its first ``minutes`` or of all of it."""
     first_ns = last_ns = 0
     async for record in OtlpFile(RECORDING, Stretch()).records():

@@ -1,4 +1,4 @@
-"""The proof of a whole day: ingested as live spans are, its tables dropped, replayed from the topic, compared."""
+"""A recorded day: ingested as live spans are, its tables dropped, replayed from the topic, compared."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from typing import Final
 import psycopg
 from aiokafka import AIOKafkaProducer
 
-from bench.replay_deployment import PARTITIONS, Deployment, Replayed
+from bench.deployment import PARTITIONS, Deployment, Replayed
 from replay.records import replay_records, spans_of
 from replay.sources.otlp_file import OtlpFile
 from replay.stretch import Stretch
@@ -39,7 +39,7 @@ class Day:
         self._lived: dict[str, Checksum] = {}
         self._live_alerts: set[tuple[str, ...]] = set()
 
-    def ingest(self) -> None:
+    def ingest(self) -> int:
         """Through the topic of spans, the live stream worker and the sink.
 
         Records carry the arrival that the recording tells. The broker's own stamp would take the day itself: so this
@@ -60,6 +60,7 @@ class Day:
         self._lived = checksums(deployed.database)
         self._live_alerts = self._alerts()
         print(f"ingested {sent:,} spans in {took_s:.0f} s; {len(self._live_alerts)} alerts", flush=True)
+        return sent
 
     def drop_tables(self) -> None:
         """Every table of the history, and of replays, by the migrations themselves."""

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import psycopg
 from aiokafka import AIOKafkaProducer
 
+from bench.figures import Figure, tell
 from bench.shop_traces import realistic_trace
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.embedded_postgres import EmbeddedPostgres
@@ -107,6 +108,13 @@ def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: 
             f"{name:12}{spans / took_s:>10.0f}{copy_s / took_s:>9.2f}{bounds[0]:>14}{ours_s / spans * 1e6:>14.1f}"
             f"{bounds[1]:>10}{server_s / spans * 1e6:>11.1f}{peak_mb:>6.0f}"
         )
+        if minima:
+            tell(
+                (
+                    Figure(f"{name}, rows a second", copy_s / took_s, "of COPY's", minima[0], at_least=True),
+                    Figure(f"{name}, our CPU", ours_s / spans * 1e6, "us a row", MAXIMA_CPU_US[0]),
+                )
+            )
 
 
 def each_row(rows: Sequence[TraceRows]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from statistics import quantiles
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from bench.figures import Figure, tell
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.process import ManagedProcess, free_port
 from stream.assembler import Assembler, SpanBudget
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=300_000, help="spans pushed at full speed")
     parser.add_argument("--paced-s", type=float, default=15, help="seconds of half the load, for the delay")
     options = parser.parse_args()
-    print(f"live memory       {live_bytes_per_span(50_000):6.0f} bytes a span, bound 1000 (raw bytes included)")
+    tell([Figure("live memory, raw bytes included", live_bytes_per_span(50_000), "bytes a span", 1000)])
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(log_path=Path(folder) / "kafka.log") as kafka:
         asyncio.run(_through_kafka(kafka.bootstrap_servers, Path(folder), options.spans, options.paced_s))
 
@@ -72,13 +73,23 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
         try:
             faust, rate = await _faust_us(worker, producer, reader, _load(spans, seed=2))
             bare = await _bare_us(bootstrap_servers, spans)
-            print(f"bare consumer     {bare:6.2f} us a span (aiokafka, parses spans, does nothing)")
-            print(f"through Faust     {faust:6.2f} us a span, bound 12; {faust / bare:.1f} times bare, bound 12")
+            # Bare: aiokafka's consumer that parses spans and does nothing.
+            tell(
+                (
+                    Figure("CPU through Faust", faust, "us a span", 12, bare=bare),
+                    Figure("CPU, beside a bare consumer's", faust / bare, "times", 12),
+                )
+            )
             load_per_s = min(rate, 1e6 / faust) / 2
             delays = await _delays_s(producer, reader, load_per_s, paced_s)
             cuts = quantiles(delays, n=100)
-            print(f"trace ready       {cuts[49]:6.2f} s after its root's end (median), bound 2.5")
-            print(f"                  {cuts[98]:6.2f} s (99 %), bound 4; {load_per_s:,.0f} spans/s")
+            print(f"at {load_per_s:,.0f} spans/s, half of what it takes:")
+            tell(
+                (
+                    Figure("trace ready after its root's end, median", cuts[49], "s", 2.5),
+                    Figure("trace ready after its root's end, 99 %", cuts[98], "s", 4),
+                )
+            )
         finally:
             worker.stop(grace_s=20)
             await reader.stop()

@@ -122,9 +122,14 @@ class ApacheKafka(Service):
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def log_dir(self) -> Path:
+        """Where its topics lie, a folder a partition."""
+        return self._home / "log"
+
     def prepare(self) -> None:
         """Format the log directory, once: a node that starts again finds its data."""
-        if not (self._home / "log").exists():
+        if not self.log_dir.exists():
             self._format()
 
     def is_ready(self) -> bool:

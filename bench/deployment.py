@@ -1,4 +1,4 @@
-"""A deployment for the bench of replays: servers, rooms, replays as people run them, and CPU time by process."""
+"""A deployment for benches: servers, rooms, replays as people run them, and CPU time by process."""
 
 import os
 import re
@@ -56,6 +56,8 @@ class Deployment:
     run_dir: Path
     processes: dict[str, int]
     stack: ExitStack
+    #: Where Kafka's topics lie, a folder a partition; None of a broker in memory.
+    topics_dir: Path | None
     _rooms: dict[str, PythonModule] = field(default_factory=dict)
     _ports: dict[str, int] = field(default_factory=dict)
 
@@ -81,6 +83,10 @@ class Deployment:
         self._rooms[room].stop()
         del self.processes[room]
 
+    def cpu_s(self) -> dict[str, float]:
+        """User and system time so far, by process."""
+        return {name: _cpu_s(pid) for name, pid in self.processes.items()}
+
     def run(self, module: str, *arguments: str) -> None:
         """``python -m MODULE ARGUMENTS``, which must succeed."""
         done = services.run_room(module, *arguments, environment=self.environment)
@@ -95,7 +101,7 @@ class Deployment:
 
     def replayed(self, *arguments: str) -> Replayed:
         """``python -m replay ARGUMENTS``, to its end."""
-        before = {name: _cpu_s(pid) for name, pid in self.processes.items()}
+        before = self.cpu_s()
         begun_s = time.monotonic()
         replay = self.started_replay(*arguments)
         own: dict[str, float] = {}
@@ -107,7 +113,7 @@ class Deployment:
         assert replay.stdout is not None
         said = replay.stdout.read()
         assert replay.returncode == 0, said
-        cpu_s = {name: _cpu_s(pid) - before[name] for name, pid in self.processes.items()}
+        cpu_s = {name: now_s - before[name] for name, now_s in self.cpu_s().items()}
         return Replayed(said[said.index("replay ") :], took_s, {**own, **cpu_s})
 
 
@@ -136,6 +142,7 @@ def deployment(broker: str, settings: Mapping[str, str]) -> Iterator[Deployment]
             run_dir,
             {"kafka": kafka.process.pid, "postgres": postgres.process.pid},
             stack,
+            kafka.log_dir if isinstance(kafka, ApacheKafka) else None,
         )
 
 
