@@ -2,7 +2,8 @@
 
 Laws: an alert is sent before the Table tells of it, and both are stored before the finding is committed; a crash in
 between makes the same event again, by the same id, and loses none; what the topic of alerts holds already is not sent
-twice. What is usual of late is not stored: after a start
+twice. A worker that was frozen, and has been replaced meanwhile, tells nothing: before anything is told the broker is
+asked whose the findings are. What is usual of late is not stored: after a start
 the rounds of the last half hour are read again, and learned from, without alerting anew. What is usual at an hour of
 the day takes days to learn, and is.
 """
@@ -107,6 +108,8 @@ class AlertingAgent:
         self._watches: dict[str, Watch] | None = None
         # Held from judging to having told: the Table must not tell of what was judged meanwhile.
         self._publishing = asyncio.Lock()
+        # So that an earlier offset is never committed after a later one.
+        self._committing = asyncio.Lock()
         self.malformed_total = 0
         self.alerts_total = 0
 
@@ -143,13 +146,28 @@ class AlertingAgent:
             if self._is_ours(message):
                 events += self._judged(message, is_judged=message.offset < reading.judged_until)
         reading = self._reading
+        if reading is None or (events and not await self._are_ours(reading)):
+            return
         try:
             await self._publish(events)
         except Exception:
             # The outermost loop. Faust would end the agent; a worker that stopped would stop again at the same record.
             logger.exception("bug at %s, in what was to be told", self._topic)
-        if reading is not None:
-            reading.told_until = reading.cursor.next_offset
+        reading.told_until = reading.cursor.next_offset
+
+    async def _are_ours(self, reading: Reading) -> bool:
+        """Whether the findings are still this worker's to judge; if not, it forgets what it made of them.
+
+        A process that was frozen, or cut off from the broker, finds records in its hands that its successor has judged
+        by now. Only the broker knows, and tells whoever commits: what is committed is committed again.
+        """
+        async with self._committing:
+            if self._reading is reading and await commit(self._app, {TP(self._topic, 0): reading.committed}):
+                return True
+        logger.info("%s is another worker's by now: nothing is told of what was read", self._topic)
+        if self._reading is reading:
+            self._reading = self._watches = None
+        return False
 
     async def _look_back(self, tp: TP, reading: Reading) -> bool:
         """Go back to the rounds of the last half hour, if there are any; True if reading goes on there."""
@@ -251,9 +269,10 @@ class AlertingAgent:
             await self._ask_again(tp, reading.cursor)
         silent_s = time.monotonic() - reading.last_record_at
         if silent_s >= SILENCE_S and not self._replay:
-            watch, now_ns = self._watch(""), time.time_ns()
             async with self._publishing:
-                await self._publish([Events(watch, watch.on_tick(now_ns, now_ns))])
+                if await self._are_ours(reading):
+                    watch, now_ns = self._watch(""), time.time_ns()
+                    await self._publish([Events(watch, watch.on_tick(now_ns, now_ns))])
         self._store_hours()
         await self._commit()
 
@@ -315,8 +334,9 @@ class AlertingAgent:
             return
         offset = reading.told_until
         await self._app.producer.flush()
-        if await commit(self._app, {TP(self._topic, 0): offset}):
-            reading.committed = offset
+        async with self._committing:
+            if await commit(self._app, {TP(self._topic, 0): offset}):
+                reading.committed = offset
 
     async def _on_revoked(self, app: faust.App, revoked: Any, **_: Any) -> None:
         await self._commit()

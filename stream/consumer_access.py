@@ -102,6 +102,8 @@ async def _commit(app: faust.App, offsets: Mapping[TP, int], notes: Mapping[TP, 
         for tp, offset in offsets.items()
         if tp in assigned
     }
+    if not committed:
+        return False
     try:
         await consumer.commit(committed)
     except (CommitFailedError, IllegalStateError) as error:

@@ -198,7 +198,12 @@ class NotificationAgent:
             await seek(self._app, tp, cursor.next_offset)
         now_ns = time.time_ns()
         self._silences.forget_expired(now_ns)
-        for notification in self._grouping.due(now_ns):
+        notifications = self._grouping.due(now_ns)
+        # Only who may commit may tell: a worker that was frozen may have been replaced, and its successor told it all.
+        if notifications and not await commit(self._app, {tp: self._committed}):
+            self._cursor = None
+            return
+        for notification in notifications:
             heard = tuple(alert for alert in notification.alerts if not self._is_silenced(alert, now_ns))
             self.silenced_total += len(notification.alerts) - len(heard)
             for receiver in self.receivers if heard else ():

@@ -1,6 +1,7 @@
 """A worker of the stream as a process of its own, to signal and to kill."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -52,6 +53,19 @@ class StreamWorker:
     def kill(self) -> None:
         """As a crash would."""
         self._process.kill()
+
+    def freeze(self) -> None:
+        """As a machine that is out of breath would: SIGSTOP, until ``thaw``."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on where it was."""
+        os.kill(self._pid, signal.SIGCONT)
+
+    @property
+    def _pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from tests.services import KafkaServer
+from tests.stream.alerting.test_alerting_agents import error_finding
 from tests.stream.alerting.test_receivers import Hook
 from tests.stream.worker import StreamWorker
 from tests.tracecore.builders import MS, T0_NS, span
@@ -19,7 +20,7 @@ from tracecore.otlp import encode_spans
 from tracecore.partition import partition_of
 from tracecore.span import SpanKind
 from tracecore.topics import Topics
-from tracecore.wire import decode_alert
+from tracecore.wire import decode_alert, encode_finding
 
 PARTITIONS = 4
 RULES = """
@@ -75,6 +76,35 @@ async def test_incident_during_which_workers_are_killed_begins_once_and_ends_onc
     assert len({(event.fingerprint, event.starts_at_ns) for event in events}) == 1
     assert {body["status"] for body in bodies} <= {"firing", "resolved"}
     assert bodies[0]["status"] == "firing"
+
+
+async def test_worker_that_was_frozen_tells_nothing_of_what_another_has_told_meanwhile(
+    apache_kafka: KafkaServer, make_topics: Callable[..., Topics], kafka_environment: dict[str, str], tmp_path: Path
+) -> None:
+    topics = make_topics(partitions=PARTITIONS)
+    servers = apache_kafka.bootstrap_servers
+    frozen, other = (StreamWorker(kafka_environment, tmp_path / f"{name}.log") for name in ("frozen", "other"))
+    async with (
+        AIOKafkaConsumer(topics.alerts, bootstrap_servers=servers, auto_offset_reset="earliest") as consumer,
+        AIOKafkaProducer(bootstrap_servers=servers) as producer,
+    ):
+        events: list[Alert] = []
+        with frozen:
+            await producer.send_and_wait(topics.findings, encode_finding(error_finding(0, "before")))
+            await _until(consumer, events, "firing")
+            frozen.freeze()
+            try:
+                # The broker answers the fetch that it was asked for last: this lies in the frozen worker's socket.
+                await producer.send_and_wait(topics.findings, encode_finding(error_finding(1, "meanwhile")))
+                with other:
+                    events.clear()
+                    await _until(consumer, events, "firing")
+                    frozen.thaw()
+                    await asyncio.sleep(8)
+                    events += await _more(consumer)
+            finally:
+                frozen.thaw()
+    assert [(event.status, event.service) for event in events] == [("firing", "meanwhile")]
 
 
 async def _fail(producer: AIOKafkaProducer, topic: str) -> None:
