@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psycopg
 
-from bench.deployment import deployment
+from bench.deployment import PARTITIONS, deployment
 from bench.replay import RECORDING, stretch_of
 from bench.replay_day import Day
 from replay.stretch import Stretch
+from tests import services
 from tests.chaos.sampling import sampled
+from tracecore.topics import Topics
 
 ROOMS = ("stream", "sink", "live_api", "kafka", "postgres")
 _PARTITION = re.compile(r"(.+)-\d+")
@@ -29,6 +31,10 @@ def main() -> None:
     arguments = parser.parse_args()
     _, until_ns = asyncio.run(stretch_of(arguments.minutes))
     with deployment("apache", {}) as deployed:
+        for spec in Topics().specs():
+            if spec.name != Topics().spans:  # the day makes it, for its old records
+                partitions = PARTITIONS if spec.partitioned else 1
+                services.create_topic(deployed.bootstrap_servers, spec.name, partitions, dict(spec.config))
         deployed.start("live_api")
         day = Day(deployed, RECORDING, Stretch(None, until_ns))
         before = deployed.cpu_s()
