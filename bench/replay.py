@@ -130,10 +130,10 @@ def _replayed_file(deployed: Deployment, arguments: argparse.Namespace) -> tuple
     return done, (until_ns - first_ns) / 1e9
 
 
-async def stretch_of(minutes: float | None) -> tuple[int, int]:
-    """First arrival of the recording, and the end of its first ``minutes`` or of all of it."""
+async def stretch_of(minutes: float | None, recording: Path = RECORDING) -> tuple[int, int]:
+    """First arrival of a recording, and the end of its first ``minutes`` or of all of it."""
     first_ns = last_ns = 0
-    async for record in OtlpFile(RECORDING, Stretch()).records():
+    async for record in OtlpFile(recording, Stretch()).records():
         first_ns, last_ns = first_ns or record.arrival_ns, record.arrival_ns
         if minutes:
             return first_ns, first_ns + round(minutes * 60e9)

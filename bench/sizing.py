@@ -1,9 +1,10 @@
 """What a span costs each room: CPU, memory, bytes on disk. The table of docs/operating.md, "How large".
 
-    python -m bench sizing [--minutes 30]
+    python -m bench sizing [--minutes 30] [--recording FILE]
 
-The first minutes of ob22 (../shared/data), uncompressed, through Apache Kafka, one stream worker, one sink and live_api
-as fast as they go. Spans a second are what one core carries if nothing else keeps it busy. No bound: plan with it.
+The first minutes of a recording (ob22 of ../shared/data), uncompressed, through Apache Kafka, one stream worker, one
+sink and live_api as fast as they go. Spans a second are what one core carries if nothing else keeps it busy. No bound:
+plan with it.
 """
 
 import argparse
@@ -28,15 +29,16 @@ _PARTITION = re.compile(r"(.+)-\d+")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30, help="of the recording (30)")
+    parser.add_argument("--recording", type=Path, default=RECORDING, help="length-delimited OTLP (ob22)")
     arguments = parser.parse_args()
-    _, until_ns = asyncio.run(stretch_of(arguments.minutes))
+    _, until_ns = asyncio.run(stretch_of(arguments.minutes, arguments.recording))
     with deployment("apache", {}) as deployed:
         for spec in Topics().specs():
             if spec.name != Topics().spans:  # the day makes it, for its old records
                 partitions = PARTITIONS if spec.partitioned else 1
                 services.create_topic(deployed.bootstrap_servers, spec.name, partitions, dict(spec.config))
         deployed.start("live_api")
-        day = Day(deployed, RECORDING, Stretch(None, until_ns))
+        day = Day(deployed, arguments.recording, Stretch(None, until_ns))
         before = deployed.cpu_s()
         spans = day.ingest()
         cpu_s = deployed.cpu_s()
