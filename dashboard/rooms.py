@@ -34,7 +34,7 @@ def metrics_of(url: str, token: str = "") -> RoomMetrics:
             text = answer.read(_MAX_BYTES).decode()
         families = list(text_string_to_metric_families(text))
     except (OSError, URLError, HTTPException, ValueError) as error:
-        return RoomMetrics({}, str(getattr(error, "reason", "") or error or type(error).__name__))
+        return RoomMetrics({}, _sentence(error))
     return RoomMetrics(summed((sample.name, sample.value) for family in families for sample in family.samples))
 
 
@@ -50,4 +50,10 @@ def create_silence(url: str, token: str, silence: dict[str, Any]) -> str:
             return "This live_api takes no silences."
         return f"live_api refused: {error.read(500).decode('utf-8', 'replace') or error.reason}"
     except (OSError, URLError, HTTPException) as error:
-        return f"live_api does not answer: {getattr(error, 'reason', error)}"
+        return f"live_api does not answer: {_sentence(error)}"
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, without the numbers of the operating system."""
+    cause = getattr(error, "reason", None) or error
+    return str(getattr(cause, "strerror", None) or cause) or type(cause).__name__
