@@ -94,7 +94,7 @@ DARK: Final = Palette(
         "#6cae89",
         "#9aa6b4",
     ),
-    heat=("#161d26", "#1c3654", "#25588c", "#3c83c6", "#7db4ee", "#dcecfc"),
+    heat=("#1c3148", "#21466f", "#2a659f", "#4189cc", "#7db4ee", "#dcecfc"),
 )
 
 
