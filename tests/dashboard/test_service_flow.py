@@ -2,6 +2,7 @@
 
 from dashboard.figures.palette import LIGHT
 from dashboard.figures.service_flow import ServiceEdge, ServiceNode, compared_edges, flow_drawing
+from dashboard.queries.service_flow import reasons_text
 
 
 def edge(caller: str, callee: str, *, calls: float = 100, errors: float = 0, p95_ms: float = 10) -> ServiceEdge:
@@ -45,3 +46,13 @@ def test_nodes_stand_where_they_stood_though_a_call_is_not_made_now() -> None:
         name: places[name] for name in ("web", "cart", "redis")
     }
     assert [(each["caller"], each["callee"]) for each in fewer["edges"]] == [("web", "cart"), ("cart", "redis")]
+
+
+def test_reasons_for_a_score_say_what_happened_and_like_ones_are_summed() -> None:
+    stored = (
+        '[{"reason": "errors", "points": 9, "detail": "3 of 40 requests failed"},'
+        ' {"reason": "alert", "points": 10, "detail": "ErrorSpans"},'
+        ' {"reason": "alert", "points": 10, "detail": "ErrorSpans"}]'
+    )
+    assert reasons_text(stored) == "3 of 40 requests failed (-9); alert ErrorSpans (-20)"
+    assert reasons_text("[]") == ""
