@@ -24,6 +24,9 @@ from tracecore.settings import DatabaseSettings, KafkaSettings, LogSettings, Red
 
 logger = logging.getLogger("sink")
 
+#: How long a thread may keep the interpreter while another waits for it.
+SWITCH_S = 0.0005
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0 after SIGTERM or a command that was done, 1 if something is wrong that a person must change."""
@@ -64,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(settings: SinkSettings, kafka: KafkaSettings, database: DatabaseSettings, redaction: Redaction) -> None:
     # Batches are large and live shortly, without cycles: collecting young garbage often costs a fifth of the time.
     gc.set_threshold(200_000, 50, 1000)
+    # Rows are made on one thread and sent to PostgreSQL by another, in many short steps. Each step would wait for the
+    # interpreter up to the 5 ms of the default, and PostgreSQL with it.
+    sys.setswitchinterval(SWITCH_S)
     metrics = Metrics()
     url = database.url.get_secret_value()
     store = Store(url, kafka.topics.otlp_spans, redaction)

@@ -37,6 +37,9 @@ T = TypeVar("T")
 #: Records that one poll takes: few enough that decoding them never holds the loop for long.
 POLL_RECORDS = 256
 POLL_S = 0.5
+#: Bytes that one answer of Kafka's holds, whatever the number of partitions: aiokafka copies it twice, and memory that
+#: is new each time costs more than to ask more often.
+FETCH_BYTES = 4 * 1024 * 1024
 FIRST_RETRY_S = 0.1
 PUBLISH_TIMEOUT_S = 60.0
 #: How long a rebalance, or the end, waits for the batch in hand.
@@ -67,6 +70,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._made_anew: set[Partition] = set()
         self._generation = 0
         self._storing: asyncio.Task[None] | None = None
+        #: What Kafka is told beside the storing, and what it is to be told next.
+        self._telling: asyncio.Task[None] | None = None
+        self._untold: dict[TopicPartition, int] = {}
         #: The batch after the one that is being stored.
         self._made: Batch | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -90,6 +96,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=100,
+            fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=2 * 1024 * 1024,
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(session_ms // 4, 250),
@@ -104,6 +111,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 logger.info("storing %s", ", ".join(self._names))
                 await self._consume()
                 await self._store_the_rest()
+                await self._told_kafka()
             finally:
                 await self._consumer.stop()
         finally:
@@ -114,6 +122,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         """Let the batch in hand end, if it ends soon; what was only read is left to the next owner."""
         if self._storing is not None:
             await asyncio.wait({self._storing}, timeout=LAST_BATCH_S)
+        await self._told_kafka()
         self._start_over()
         self._assigned = set()
 
@@ -164,7 +173,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 self._storing = None
             due_s = self._batcher.due_in_s(now_s)
             if self._storing is None and (self._made is not None or due_s == 0.0):
-                self._begin_to_store()
+                await self._begin_to_store()
                 continue
             if self._storing is not None and self._batcher.is_full:
                 if self._made is None:
@@ -188,7 +197,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 self._batcher.add(record, now_s)
 
     async def _hold_back(self, storing: asyncio.Task[None]) -> None:
-        """Pause the partitions until the batch in hand is stored; the group still hears from us."""
+        """Wait until the batch in hand is stored; if that takes long, pause the partitions, and the group hears of us.
+
+        Not at once: of a partition that is paused, aiokafka throws away what it has fetched ahead.
+        """
+        await asyncio.wait({storing}, timeout=POLL_S)
+        if storing.done() or self._stopping.is_set():
+            return
         partitions = self._consumer.assignment()
         self._consumer.pause(*partitions)
         while not storing.done() and not self._stopping.is_set() and self._consumer.assignment() == partitions:
@@ -219,11 +234,13 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._consumer.seek(tp, max(offset, beginnings[tp]))
             self._stored[partition] = offset
 
-    def _begin_to_store(self) -> None:
+    async def _begin_to_store(self) -> None:
         batch = self._made or self._next_batch()
         self._made = None
         if batch is not None:
             self._storing = asyncio.create_task(self._store_batch(batch, self._generation))
+            # So that it begins: the rows of the next batch are made before anything else is awaited.
+            await asyncio.sleep(0)
 
     def _next_batch(self) -> Batch | None:
         """What was read, with its rows; None if nothing is whole."""
@@ -270,7 +287,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._metrics.count(outcome, now_s - started_s, time.time() - batch.oldest_timestamp_ms / 1000)
         if outcome.letters:
             logger.warning("%d dead letters in this batch", len(outcome.letters))
-        await self._tell_kafka(batch)
+        self._untold |= {TopicPartition(*partition): offsets.next for partition, offsets in batch.ranges.items()}
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_kafka())
 
     async def _until_stored(self, attempt: Callable[[], T], generation: int) -> T | None:
         """Try until PostgreSQL does it; None if the partitions are lost or the sink is to stop meanwhile."""
@@ -309,17 +328,26 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 # Larger than Kafka takes back: its headers still tell where it stands.
                 await self._producer.send_and_wait(topic, b"", key=letter.key, headers=list(letter.headers))
 
-    async def _tell_kafka(self, batch: Batch) -> None:
-        offsets = {TopicPartition(*partition): offsets.next for partition, offsets in batch.ranges.items()}
-        try:
-            await self._consumer.commit(offsets)
-        except KafkaError as error:
-            logger.debug("Kafka did not take the offsets, which are in PostgreSQL: %s", error)
+    async def _tell_kafka(self) -> None:
+        """Beside the next batch, which need not wait: where to read on is PostgreSQL's word."""
+        while self._untold:
+            assigned = self._consumer.assignment()
+            offsets, self._untold = {tp: offset for tp, offset in self._untold.items() if tp in assigned}, {}
+            try:
+                if offsets:
+                    await self._consumer.commit(offsets)
+            except KafkaError as error:
+                logger.debug("Kafka did not take the offsets, which are in PostgreSQL: %s", error)
+
+    async def _told_kafka(self) -> None:
+        """Let what Kafka is being told come to its end: a partition may have nothing more to tell for long."""
+        if self._telling is not None:
+            await asyncio.wait({self._telling}, timeout=LAST_BATCH_S)
 
     async def _store_the_rest(self) -> None:
         while self._storing is not None or self._made is not None or not self._batcher.is_empty:
             if self._storing is None:
-                self._begin_to_store()
+                await self._begin_to_store()
             if self._storing is None:
                 return  # only revisions whose parts are missing: they are read again
             await asyncio.wait({self._storing}, timeout=LAST_BATCH_S)

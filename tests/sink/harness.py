@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 import psycopg
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.consumer import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 
@@ -133,6 +134,21 @@ def consumed(bootstrap_servers: str, topic: str, count: int, timeout_s: float = 
             return found
         finally:
             await consumer.stop()
+
+    return _in_a_loop_of_its_own(read)
+
+
+def told_offsets(bootstrap_servers: str, group_id: str) -> dict[tuple[str, int], int]:
+    """How far Kafka was told that a group has come."""
+
+    async def read() -> dict[tuple[str, int], int]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        await admin.start()
+        try:
+            told = await admin.list_consumer_group_offsets(group_id)
+            return {(tp.topic, tp.partition): int(found.offset) for tp, found in told.items()}
+        finally:
+            await admin.close()
 
     return _in_a_loop_of_its_own(read)
 

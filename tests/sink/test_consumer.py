@@ -14,7 +14,7 @@ import pytest
 from tests import services
 from tests.services import KafkaServer, run_room
 from tests.sink.builders import SpanSpec, checkout_trace, records_of, spans_of, trace_of
-from tests.sink.harness import SinkProcess, consumed, eventually, produce, query, stored_offsets
+from tests.sink.harness import SinkProcess, consumed, eventually, produce, query, stored_offsets, told_offsets
 from tracecore.otlp import decode_spans
 from tracecore.topics import Topics
 
@@ -48,6 +48,23 @@ def test_a_closed_trace_can_be_read_within_a_second(
         assert max(delays) <= 1.0, delays
         assert query(database, "SELECT count(*) FROM service_traces") == [(40,)]
         assert sink.terminate() == 0, (tmp_path / "sink.log").read_text()
+
+
+def test_a_sink_that_ends_has_told_kafka_how_far_the_history_goes(
+    kafka: KafkaServer,
+    make_topics: Callable[..., Topics],
+    environment: dict[str, str],
+    database: str,
+    tmp_path: Path,
+) -> None:
+    topics = make_topics(partitions=1)
+    produce(kafka.bootstrap_servers, records_of([trace_of(checkout_trace(n)) for n in range(400)], topics))
+    group_id = f"{topics.prefix}sink"
+    own = {**environment, "TRACEWATCH_SINK_GROUP_ID": group_id, "TRACEWATCH_SINK_BATCH_ROWS": "100"}
+    with SinkProcess(own, tmp_path / "sink.log") as sink:
+        eventually(lambda: query(database, "SELECT count(*) FROM traces"), lambda rows: rows == [(400,)])
+        assert sink.terminate() == 0
+    assert told_offsets(kafka.bootstrap_servers, group_id)[topics.traces, 0] == 400
 
 
 def test_dead_letters_can_be_listed_shown_and_redriven(
