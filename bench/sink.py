@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -246,7 +246,10 @@ def server_cpu_s(connection: psycopg.Connection) -> float:
         int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _parent(entry) == server
     ]
     fields = _stat(server)
-    ticks = sum(fields[11:15]) + sum(sum(_stat(child)[11:13]) for child in children)
+    ticks = sum(fields[11:15])
+    for child in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            ticks += sum(_stat(child)[11:13])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
@@ -268,7 +271,7 @@ def _either(bounds: Sequence[float]) -> str:
 def _parent(entry: Path) -> int:
     try:
         return _stat(int(entry.name))[1]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return -1
 
 
