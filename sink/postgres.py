@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import sql
+from psycopg.adapt import PyFormat
 
 from sink import binary
 from sink.rows import storable
@@ -13,6 +14,7 @@ from sink.rows import storable
 COPY_PIECE_BYTES = 256 * 1024
 CONNECT_TIMEOUT_S = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ANY = sql.Placeholder()
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -63,7 +65,7 @@ def adding_upsert(table: str, keys: Mapping[str, str], sums: Iterable[str]) -> s
     ).format(
         table=sql.Identifier(table),
         names=identifiers(columns),
-        arrays=array_places(columns.values()),
+        arrays=array_places(columns.values(), sql.Placeholder(format=PyFormat.BINARY)),
         keys=identifiers(keys),
         sums=sql.SQL(", ").join(
             sql.SQL("{0} = t.{0} + EXCLUDED.{0}").format(sql.Identifier(name)) for name in columns if name not in keys
@@ -76,9 +78,12 @@ def identifiers(names: Iterable[str]) -> sql.Composed:
     return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
-def array_places(types: Iterable[str]) -> sql.Composed:
-    """A placeholder for an array of each type, by PostgreSQL's own names: int4, int8, text, ..."""
-    return sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.Identifier(kind)) for kind in types)
+def array_places(types: Iterable[str], placeholder: sql.Placeholder = _ANY) -> sql.Composed:
+    """A placeholder for an array of each type, by PostgreSQL's own names: int4, int8, text, ...
+
+    A binary placeholder spares the quotes of each element; psycopg needs one element at least for it.
+    """
+    return sql.SQL(", ").join(sql.SQL("{}::{}[]").format(placeholder, sql.Identifier(kind)) for kind in types)
 
 
 def transposed(rows: Sequence[Sequence[object]]) -> list[list[object]]:

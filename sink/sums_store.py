@@ -28,8 +28,8 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
     if groups:
         connection.execute(
             "INSERT INTO error_groups AS g (group_id, service, operation, error_type, first_seen, last_seen,"
-            " message, last_trace_id) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[],"
-            " %s::timestamptz[], %s::timestamptz[], %s::text[], %s::bytea[]) ON CONFLICT (group_id) DO UPDATE SET"
+            " message, last_trace_id) SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[],"
+            " %b::timestamptz[], %b::timestamptz[], %b::text[], %b::bytea[]) ON CONFLICT (group_id) DO UPDATE SET"
             " first_seen = least(g.first_seen, EXCLUDED.first_seen),"
             " last_seen = greatest(g.last_seen, EXCLUDED.last_seen),"
             " (message, last_trace_id) ="

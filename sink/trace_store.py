@@ -150,7 +150,7 @@ def without(rows: TraceRows, refused: Mapping[bytes, str]) -> TraceRows:
 
 def _digests(connection: psycopg.Connection, trace_ids: Sequence[bytes]) -> dict[bytes, bytes]:
     cursor = connection.cursor(binary=True)
-    cursor.execute("SELECT trace_id, digest FROM traces WHERE trace_id = ANY(%s)", (list(trace_ids),))
+    cursor.execute("SELECT trace_id, digest FROM traces WHERE trace_id = ANY(%b)", (list(trace_ids),))
     return {trace_id: digest for trace_id, digest in cursor}
 
 
