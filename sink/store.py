@@ -76,6 +76,8 @@ class Store:
 
     def offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """The next offset of each partition, 0 for one that is new. Raises ``StoreAway``, ``SchemaMissing``."""
+        # They may stand elsewhere since the history was emptied or restored: what was there before may be gone, too.
+        self._prerequisites.forget()
         with self._session() as connection, connection.transaction():
             with connection.cursor() as cursor:
                 cursor.executemany(

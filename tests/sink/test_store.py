@@ -16,7 +16,7 @@ from sink.packed import Packing
 from sink.rows import RowEncoder
 from sink.store import Outcome, Store
 from tests.sink.builders import NOON_NS, SECOND_NS, SpanSpec, checkout_trace, records_of, spans_of, trace_of
-from tests.sink.harness import contents, query, stored_offsets
+from tests.sink.harness import CONTENT_TABLES, contents, query, stored_offsets
 from tracecore.alert import Alert, Evidence
 from tracecore.buckets import quantile
 from tracecore.closed_trace import ClosedTrace
@@ -377,10 +377,19 @@ def test_a_day_that_retention_dropped_meanwhile_is_made_again(writer: Writer, da
     writer.write_traces(trace_of(checkout_trace(1)))
     query_free(database, "SELECT drop_day_partition(table_name, day) FROM day_partitions")
     batch = batch_from(records_of([trace_of(checkout_trace(2))], TOPICS), RowEncoder())
-    stood = writer.store.offsets([TRACES])
+    stood = stored_offsets(database)
     with pytest.raises(StoreAway, match="no partition"):
         writer.store.store(batch, stood, writer.letters.extend)
     assert writer.store.store(batch, stood, writer.letters.extend).spans == 8
+
+
+def test_a_history_that_was_emptied_is_written_anew_as_a_whole(writer: Writer, database: str) -> None:
+    traces = [trace_of(checkout_trace(n)) for n in range(5)]
+    writer.write_traces(*traces)
+    before = contents(database)
+    query_free(database, f"TRUNCATE {', '.join(CONTENT_TABLES)}, sink_offsets")
+    assert writer.write_traces(*traces).traces_new == 5
+    assert contents(database) == before and before["resources"][0]
 
 
 def test_a_database_without_tables_says_what_to_run(empty_database: str) -> None:
