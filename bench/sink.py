@@ -2,7 +2,8 @@
 
 topic -> python -m sink -> PostgreSQL, one sink and two, interleaved with COPY FROM a file on the server, into the same
 tables with the same indexes; medians. The sinks are started behind a lock on ``sink_offsets`` and the clock runs from
-when it is let go: what counts is their work, not their start.
+when it is let go: what counts is their work, not their start. COPY keeps one core busy, two sinks and their sessions
+two: what others take of a small machine costs the sinks alone, so it is printed beside them.
 """
 
 import argparse
@@ -45,12 +46,18 @@ MAXIMA_CPU_US = (8.0, 3.0)
 
 
 class Run(NamedTuple):
-    """What a run took, a row: seconds, CPU of ours, CPU of PostgreSQL's processes; memory of one of ours."""
+    """What a run took: seconds; CPU of ours, of PostgreSQL's processes, of the machine; memory of one of ours."""
 
     s: float
     our_cpu_s: float
     server_cpu_s: float
+    machine_cpu_s: float
     peak_mb: float = 0.0
+
+    @property
+    def others(self) -> float:
+        """Cores that neither we nor PostgreSQL had: Kafka's part, and whoever else is on the machine."""
+        return (self.machine_cpu_s - self.our_cpu_s - self.server_cpu_s) / self.s
 
 
 def main() -> None:
@@ -99,14 +106,16 @@ def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: 
     )
     print(
         f"{'':12}{'rows/s':>10}{'of COPY':>9}{'bound':>14}{'our us a row':>14}{'bound':>10}{'server us':>11}{'MB':>6}"
+        f"{'other cores':>13}"
     )
     copy_s = statistics.median(run.s for run in runs["COPY"])
     for name, minima in (("COPY", ()), ("two COPY", ()), ("one sink", MINIMA_ONE), ("two sinks", MINIMA_TWO)):
-        took_s, ours_s, server_s, peak_mb = (statistics.median(values) for values in zip(*runs[name], strict=True))
+        took_s, ours_s, server_s, _, peak_mb = (statistics.median(values) for values in zip(*runs[name], strict=True))
+        others = statistics.median(run.others for run in runs[name])
         bounds = (f">= {_either(minima)}", f"<= {_either(MAXIMA_CPU_US)}") if minima else ("", "")
         print(
             f"{name:12}{spans / took_s:>10.0f}{copy_s / took_s:>9.2f}{bounds[0]:>14}{ours_s / spans * 1e6:>14.1f}"
-            f"{bounds[1]:>10}{server_s / spans * 1e6:>11.1f}{peak_mb:>6.0f}"
+            f"{bounds[1]:>10}{server_s / spans * 1e6:>11.1f}{peak_mb:>6.0f}{others:>13.2f}"
         )
         if minima:
             tell(
@@ -183,13 +192,13 @@ def copied(url: str, writers: Sequence[Sequence[tuple[str, str, Path]]]) -> Run:
         for connection in connections:
             connection.execute("SET synchronous_commit = off")
         threads = [threading.Thread(target=write, args=pair) for pair in zip(connections, writers, strict=True)]
-        server_s, began = server_cpu_s(connections[0]), time.perf_counter()
+        server_s, machine_s, began = server_cpu_s(connections[0]), machine_cpu_s(), time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         took_s = time.perf_counter() - began
-        return Run(took_s, 0.0, server_cpu_s(connections[0]) - server_s)
+        return Run(took_s, 0.0, server_cpu_s(connections[0]) - server_s, machine_cpu_s() - machine_s)
 
 
 def consumed(url: str, environment: dict[str, str], sinks: int, traces: int, folder: Path) -> Run:
@@ -215,6 +224,7 @@ def consumed(url: str, environment: dict[str, str], sinks: int, traces: int, fol
         while not all("rows are made by" in log.read_text() for log in logs):
             time.sleep(0.1)
         ours_s, server_s = sum(cpu_s(process.pid) for process in running), server_cpu_s(watching)
+        machine_s = machine_cpu_s()
         began = time.perf_counter()
         gate.commit()
         # Counted by offsets: counting the rows would cost the server what is to be measured.
@@ -224,6 +234,7 @@ def consumed(url: str, environment: dict[str, str], sinks: int, traces: int, fol
             took_s,
             sum(cpu_s(process.pid) for process in running) - ours_s,
             server_cpu_s(watching) - server_s,
+            machine_cpu_s() - machine_s,
             peak_mb(running[0].pid),
         )
 
@@ -251,6 +262,12 @@ def server_cpu_s(connection: psycopg.Connection) -> float:
         with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
             ticks += sum(_stat(child)[11:13])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def machine_cpu_s() -> float:
+    """Time that all cores were busy, or had by another virtual machine."""
+    user, nice, system, _, _, *interrupts = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_s(pid: int) -> float:
