@@ -38,7 +38,7 @@ def _verdict(whole: dict[str, int], delays: list[Row], metrics: dict[str, rooms.
     for name, figures in queries.FIGURES.items():
         for each in figures:
             value = metrics[name].figures.get(each.metric, 0.0)
-            if each.worry and value > (1000 if "lag" in each.metric else 0):
+            if each.worries(value):
                 doubts.append(f"{each.worry.rstrip('.')} ({count_text(value)})")
     traces = whole["traces"]
     if traces and whole["incomplete"] / traces > 0.02:
@@ -114,8 +114,7 @@ def _rooms(view: View, metrics: dict[str, rooms.RoomMetrics]) -> None:
             rows = []
             for each in figures:
                 if (value := room.figures.get(each.metric)) is not None:
-                    worried = bool(each.worry and value)
-                    rows.append((each.name, markup.toned(count_text(value), "warn" if worried else "")))
+                    rows.append((each.name, markup.toned(count_text(value), "warn" if each.worries(value) else "")))
             st.html(markup.table(("Since it started", ""), rows, numeric=(1,)))
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 from dashboard.queries.query import Query, minutes_of, query
 from dashboard.time_range import MINUTE_NS, TimeRange
 
+#: Records that wait for a moment in a pipeline that keeps up.
+_USUAL_LAG: Final = 1000
 _COUNTS: Final = ("traces", "spans", "incomplete", "rootless", "orphaned", "amended", "cut", "duplicates")
 
 
@@ -78,11 +80,15 @@ def offsets() -> Query:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number of a room's /metrics in words; ``worry`` is the sentence for the reader if it is not zero."""
+    """A number of a room's /metrics in words; ``worry`` is the sentence for the reader if it is too high."""
 
     name: str
     metric: str
     worry: str = ""
+
+    def worries(self, value: float) -> bool:
+        """Whether the reader must know. Some records are always under way: only many of them are a lag."""
+        return bool(self.worry) and value > (_USUAL_LAG if "lag" in self.metric else 0)
 
 
 #: What a person should see of each room, of all it exports.
