@@ -17,7 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourceMes
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from tracecore.errors import MalformedPayload
-from tracecore.span import ONE_SPAN_MILLI, Resource, Scope, Span
+from tracecore.span import MAX_COUNT_MILLI, ONE_SPAN_MILLI, Resource, Scope, Span
 
 UNKNOWN_SERVICE = "unknown_service"
 #: Whose clock made the spans of a resource: the first of these that is set.
@@ -204,6 +204,9 @@ def value_of(value: AnyValue) -> AttributeValue:
 def count_milli(trace_state: str) -> int:
     """How many spans one sampled span stands for, in thousandths, by ``ot=th:`` in its tracestate; 1000 without.
 
+    Never more than ``MAX_COUNT_MILLI``, though a threshold can say one in 2**56: sums must fit 64 bits, and a span that
+    anybody may send must not drown all others in the statistics.
+
     Source: OpenTelemetry, TraceState probability sampling: th is the rejection threshold, hex, padded to 56 bits.
     """
     for member in trace_state.split(","):
@@ -217,7 +220,7 @@ def count_milli(trace_state: str) -> int:
                 if not _HEX_DIGITS.issuperset(threshold):
                     return ONE_SPAN_MILLI
                 rejected = int(threshold.ljust(14, "0"), 16)
-                return round(ONE_SPAN_MILLI * (1 << 56) / ((1 << 56) - rejected))
+                return min(round(ONE_SPAN_MILLI * (1 << 56) / ((1 << 56) - rejected)), MAX_COUNT_MILLI)
     return ONE_SPAN_MILLI
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 #: Counts are held in thousandths of a span: integers add up in any order to the same sum, floats do not,
 #: and a sampled span stands for a fraction's reciprocal of spans (10 % sampled: 10 000 thousandths).
 ONE_SPAN_MILLI = 1000
+#: The most that a sampled span may stand for: four thousand million spans.
+MAX_COUNT_MILLI = (1 << 32) * ONE_SPAN_MILLI
 
 
 class SpanKind(IntEnum):

@@ -9,7 +9,7 @@ from tests.tracecore.builders import MS, T0_NS, closed, order_spans, span, span_
 from tests.tracecore.strategies import spans_of_a_trace
 from tracecore import wire
 from tracecore.analysis import closed_trace
-from tracecore.span import Span, identity
+from tracecore.span import MAX_COUNT_MILLI, Span, identity
 
 
 @given(spans_of_a_trace(), st.randoms(use_true_random=False))
@@ -62,6 +62,11 @@ def test_late_span_completes_the_next_revision() -> None:
 
 def test_head_sampled_trace_counts_for_as_many() -> None:
     assert closed([span(trace_state="ot=th:c")]).count_milli == 4000
+
+
+def test_trace_that_claims_to_stand_for_more_than_can_be_counted_is_published_all_the_same() -> None:
+    trace = closed([span(trace_state="ot=th:ffffffffffffff")])
+    assert wire.decode_trace(*wire.encode_trace(trace)).count_milli == MAX_COUNT_MILLI
 
 
 def test_duplicates_are_counted_beside_those_dropped_before() -> None:

@@ -17,7 +17,7 @@ from tracecore.otlp import (
     resource_of,
     span_detail,
 )
-from tracecore.span import Resource, Scope, Span, SpanKind
+from tracecore.span import MAX_COUNT_MILLI, Resource, Scope, Span, SpanKind
 
 attribute_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -147,7 +147,7 @@ def test_resource_tells_service_and_whose_clock_it_is() -> None:
         ("x=1, ot=th:e6666666666666", 10000),
         ("ot=th:zz", 1000), ("ot=th:-f", 1000), ("ot=th:", 1000), ("ot=th:123456789abcdef", 1000), ("ot", 1000),
         ("th:8", 1000),
-        ("ot=th:ffffffffffffff", 72057594037927936000),
+        ("ot=th:ffffffffffffff", MAX_COUNT_MILLI),
     ],
 )  # fmt: skip
 def test_weight_of_a_sampled_span(trace_state: str, milli: int) -> None:
