@@ -181,7 +181,10 @@ def _card(name: str, service: _Service, span: TimeRange, steps: list[Row | None]
     enough = min(service.spans, service.before_spans) >= _MIN_SPANS
     error_grade = grade_of_error_rate(service.error_ratio)
     reason = service.reason or "; ".join(alert.summary or alert.name for alert in service.alerts[:2])
-    if not reason and not service.spans:
+    if not reason and error_grade in ("warn", "bad"):
+        # Well again by now, and still marked: say what for.
+        reason = f"{percent_text(service.error_ratio)} failed in this range"
+    elif not reason and not service.spans:
         reason = "no traffic in this range, but a day ago"
     return {
         "name": name,

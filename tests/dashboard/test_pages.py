@@ -57,6 +57,12 @@ def test_a_fixed_range_is_shown_on_the_viewers_clock(viewer: Viewer, dashboard: 
     assert "300 found" in viewer.text() or re.search(r"(29|30)\d found", viewer.text())
 
 
+def test_a_service_that_is_marked_says_why(viewer: Viewer, dashboard: Dashboard) -> None:
+    marked = viewer.open(dashboard.address()).locator(".card.bad, .card.warn")
+    reasons = marked.locator(".reason").all_inner_texts()
+    assert reasons and all(reasons), reasons
+
+
 def test_from_overview_to_the_faulty_service_in_three_clicks(viewer: Viewer, dashboard: Dashboard) -> None:
     page = viewer.open(dashboard.address())
     worst = page.locator(".card").first
