@@ -7,7 +7,7 @@ each value of each row: a third of what the sink costs, otherwise.
 Source: PostgreSQL's documentation, COPY, "Binary Format"; the send functions of the types.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from struct import Struct
 
@@ -23,11 +23,23 @@ NULL = b"\xff\xff\xff\xff"
 INT8_MAX = 2**63 - 1
 INT4_MAX = 2**31 - 1
 
-_TEXT_OID = 25
+_TEXT_OID, _INT4_OID, _INT8_OID = 25, 23, 20
 
 _length = Struct("!i").pack
+_int2 = Struct("!ih").pack
+_int4 = Struct("!ii").pack
 _int8 = Struct("!iq").pack
 _array_header = Struct("!iiiii").pack
+
+
+def int2(value: int) -> bytes:
+    """A smallint; raises ``struct.error`` out of range."""
+    return _int2(2, value)
+
+
+def int4(value: int) -> bytes:
+    """An integer; raises ``struct.error`` out of range."""
+    return _int4(4, value)
 
 
 def int8(value: int) -> bytes:
@@ -57,7 +69,31 @@ def jsonb(value: bytes) -> bytes:
 def text_array(values: Iterable[str]) -> bytes:
     """A text[] without nulls."""
     items = [text(value) for value in values]
-    if not items:
-        return _length(12) + Struct("!iii").pack(0, 0, _TEXT_OID)
-    body = _array_header(1, 0, _TEXT_OID, len(items), 1) + b"".join(items)
-    return _length(len(body)) + body
+    return _array(_TEXT_OID, len(items), b"".join(items))
+
+
+def int4_array(values: Sequence[int]) -> bytes:
+    """An integer[]; raises ``struct.error`` out of range."""
+    return _array(_INT4_OID, len(values), _numbers("i", 4, values))
+
+
+def int8_array(values: Sequence[int]) -> bytes:
+    """A bigint[]; raises ``struct.error`` out of range."""
+    return _array(_INT8_OID, len(values), _numbers("q", 8, values))
+
+
+def _numbers(code: str, length: int, values: Sequence[int]) -> bytes:
+    fields = [length] * (2 * len(values))
+    fields[1::2] = values
+    return _packed(code, len(values)).pack(*fields)
+
+
+@lru_cache(maxsize=2048)
+def _packed(code: str, count: int) -> Struct:
+    return Struct("!" + ("i" + code) * count)
+
+
+def _array(oid: int, count: int, fields: bytes) -> bytes:
+    if not count:
+        return _length(12) + _length(0) + _length(0) + _length(oid)
+    return _length(20 + len(fields)) + _array_header(1, 0, oid, count, 1) + fields

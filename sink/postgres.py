@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import sql
-from psycopg.adapt import PyFormat
+from psycopg.adapt import Dumper, PyFormat
+from psycopg.pq import Format
 
 from sink import binary
 from sink.rows import storable
@@ -17,11 +18,45 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY = sql.Placeholder()
 
 
+class Int4Array(bytes):
+    """An integer[] in PostgreSQL's binary format: the driver's own way goes through the text of each element."""
+
+
+class Int8Array(bytes):
+    """A bigint[] in PostgreSQL's binary format."""
+
+
+class TextArray(bytes):
+    """A text[] in PostgreSQL's binary format."""
+
+
+class _AsItIs(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: bytes) -> bytes:
+        return obj
+
+
+class _Int4ArrayDumper(_AsItIs):
+    oid = psycopg.adapters.types["int4"].array_oid
+
+
+class _Int8ArrayDumper(_AsItIs):
+    oid = psycopg.adapters.types["int8"].array_oid
+
+
+class _TextArrayDumper(_AsItIs):
+    oid = psycopg.adapters.types["text"].array_oid
+
+
 def connect(url: str) -> psycopg.Connection:
     """A connection in autocommit mode, on which times are UTC."""
     connection = psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="tracewatch-sink"
     )
+    connection.adapters.register_dumper(Int4Array, _Int4ArrayDumper)
+    connection.adapters.register_dumper(Int8Array, _Int8ArrayDumper)
+    connection.adapters.register_dumper(TextArray, _TextArrayDumper)
     # The offsets are in the transaction: what a crash of the server takes back is read from Kafka once more.
     connection.execute("SET synchronous_commit = off")
     connection.execute("SET timezone = 'UTC'")

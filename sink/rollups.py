@@ -11,7 +11,7 @@ from tracecore.buckets import Buckets
 from tracecore.window import OperationWindow, Window
 
 _SECOND_NS = 1_000_000_000
-#: Length of a row of each roll-up.
+#: Length of a row of each roll-up, the finer first: each adds up from the one before.
 ROLLUPS = {"minutes": 60 * _SECOND_NS, "hours": 3600 * _SECOND_NS}
 
 #: Service, operation, kind; or caller, callee, operation.
@@ -73,18 +73,23 @@ def supersedes(new: Window, old: Window) -> bool:
 
 
 def differences(
-    new: Mapping[tuple[int, SeriesKey, int], Window],
-    old: Mapping[tuple[int, SeriesKey, int], Window],
-    length_ns: int,
-) -> dict[tuple[int, SeriesKey], WindowSums]:
-    """By how much the roll-ups of ``length_ns`` change when the parts ``new`` replace those in ``old``."""
-    changes: dict[tuple[int, SeriesKey], WindowSums] = {}
-    for key, window in new.items():
-        start_ns, series, _ = key
-        sums = changes.setdefault((start_ns - start_ns % length_ns, series), WindowSums())
-        sums.add(window)
-        if key in old:
-            sums.add(old[key], -1)
+    new: Mapping[tuple[int, SeriesKey, int], Window], old: Mapping[tuple[int, SeriesKey, int], Window]
+) -> dict[str, dict[tuple[int, SeriesKey], WindowSums]]:
+    """By how much the rows of each roll-up change when the parts ``new`` replace those in ``old``."""
+    changes: dict[str, dict[tuple[int, SeriesKey], WindowSums]] = {}
+    finer: dict[tuple[int, SeriesKey], WindowSums] | None = None
+    for table, length_ns in ROLLUPS.items():
+        sums: dict[tuple[int, SeriesKey], WindowSums] = {}
+        if finer is None:
+            for key, window in new.items():
+                row = sums.setdefault((key[0] - key[0] % length_ns, key[1]), WindowSums())
+                row.add(window)
+                if key in old:
+                    row.add(old[key], -1)
+        else:
+            for (start_ns, series), part in finer.items():
+                sums.setdefault((start_ns - start_ns % length_ns, series), WindowSums()).merge(part)
+        changes[table] = finer = sums
     return changes
 
 

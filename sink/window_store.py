@@ -1,13 +1,21 @@
-"""Windows in PostgreSQL: the ten-second parts as they came, and the minutes and hours that they add up to."""
+"""Windows in PostgreSQL: the ten-second parts as they came, and the minutes and hours that they add up to.
 
-from collections.abc import Iterable, Mapping, Sequence
+Histograms travel in PostgreSQL's binary format both ways, and parts that are new are copied: there is a window for
+every ten spans or so, and through the driver's lists each cost ten times what a span does.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from sink.postgres import array_places, identifiers, ns_of, time_of
-from sink.rollups import ROLLUPS, SeriesKey, WindowSums, differences, newest_parts, supersedes
+from sink import binary
+from sink.errors import PoisonRow
+from sink.postgres import Int4Array, Int8Array, TextArray, array_places, copy_rows, identifiers, ns_of, time_of
+from sink.rollups import SeriesKey, WindowSums, differences, newest_parts, other_buckets, supersedes
 from tracecore.window import HopWindow, OperationWindow, Window
 
 PartKey = tuple[int, SeriesKey, int]
@@ -32,6 +40,7 @@ _OPERATIONS = _Shape(
     "operation", (("service", "text"), ("operation", "text"), ("kind", "int2")), "self_time", OperationWindow
 )
 _HOPS = _Shape("hop", (("caller", "text"), ("callee", "text"), ("operation", "text")), "gap", HopWindow)
+_KEY_FIELDS: dict[str, Callable[[Any], bytes]] = {"text": binary.text, "int2": binary.int2}
 
 
 def store_windows(connection: psycopg.Connection, windows: Sequence[Window]) -> int:
@@ -45,9 +54,10 @@ def store_windows(connection: psycopg.Connection, windows: Sequence[Window]) -> 
         new = {k: w for k, w in new.items() if k not in old or (w != old[k] and supersedes(w, old[k]))}
         if not new:
             continue
-        _write_parts(connection, shape, new)
-        for table, length_ns in ROLLUPS.items():
-            _add_to_rollup(connection, shape, f"{shape.prefix}_{table}", differences(new, old, length_ns))
+        _copy_parts(connection, shape, {k: w for k, w in new.items() if k not in old})
+        _replace_parts(connection, shape, {k: w for k, w in new.items() if k in old})
+        for table, changes in differences(new, old).items():
+            _add_to_rollup(connection, shape, f"{shape.prefix}_{table}", changes)
         changed += len(new)
     return changed
 
@@ -64,8 +74,8 @@ def _stored_parts(connection: psycopg.Connection, shape: _Shape, keys: Sequence[
         arrays=array_places(["timestamptz", *(kind for _, kind in shape.keys), "int4"]),
     )
     times = [time_of(start_ns) for start_ns, _, _ in keys]
-    columns = [times, *zip(*(series for _, series, _ in keys), strict=True), [partition for _, _, partition in keys]]
-    rows = connection.execute(query, (*map(list, columns), min(times), max(times)))
+    columns = [*_series_columns(shape, [series for _, series, _ in keys]), [partition for _, _, partition in keys]]
+    rows = connection.execute(query, (times, *columns, min(times), max(times)), binary=True)
     stored: dict[PartKey, Window] = {}
     for row in rows:
         start_ns, series, partition = ns_of(row[0]), tuple(row[1:4]), row[4]
@@ -85,24 +95,42 @@ def _stored_parts(connection: psycopg.Connection, shape: _Shape, keys: Sequence[
     return stored
 
 
-def _write_parts(connection: psycopg.Connection, shape: _Shape, parts: Mapping[PartKey, Window]) -> None:
-    keys = [("start_time", "timestamptz"), *shape.keys, ("source_partition", "int4")]
+def _copy_parts(connection: psycopg.Connection, shape: _Shape, parts: Mapping[PartKey, Window]) -> None:
+    """Insert parts that are not there; ``UniqueViolation`` if another sink was faster, and all is tried again."""
+    rows = [_part_row(shape, key, window) for key, window in sorted(parts.items())]
+    names = ["start_time", *(name for name, _ in shape.keys), "source_partition", *shape.sums()]
+    copy_rows(connection, f"{shape.prefix}_windows", ", ".join(names), rows)
+
+
+def _part_row(shape: _Shape, key: PartKey, window: Window) -> bytes:
+    """A row of COPY. Raises ``psycopg.DataError`` for what PostgreSQL would not take, as it does itself."""
+    start_ns, series, partition = key
+    time_of(start_ns)  # the range of times
+    try:
+        fields = (
+            binary.int8(start_ns // 1000 - binary.POSTGRES_EPOCH_US),
+            *(_KEY_FIELDS[kind](part) for part, (_, kind) in zip(series, shape.keys, strict=True)),
+            binary.int4(partition),
+            binary.int8(window.spans),
+            binary.int8(window.count_milli),
+            binary.int8(window.error_milli),
+            *_histogram(window.duration),
+            *_histogram(other_buckets(window)),
+            *(binary.NULL if trace_id is None else binary.binary(trace_id) for trace_id in _samples(window)),
+        )
+    except (PoisonRow, struct.error) as error:
+        raise psycopg.DataError(str(error)) from None
+    return len(fields).to_bytes(2) + b"".join(fields)
+
+
+def _replace_parts(connection: psycopg.Connection, shape: _Shape, parts: Mapping[PartKey, Window]) -> None:
+    keys = ["start_time", *(name for name, _ in shape.keys), "source_partition"]
     rows = []
     for (start_ns, series, partition), window in sorted(parts.items()):
         sums = WindowSums()
         sums.add(window)
-        rows.append((time_of(start_ns), *series, partition, *_values(sums)))
-    statement = sql.SQL(
-        "INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT ({keys}) DO UPDATE SET {replaced}"
-    ).format(
-        table=sql.Identifier(f"{shape.prefix}_windows"),
-        names=identifiers([*(name for name, _ in keys), *shape.sums()]),
-        places=_places(len(keys), shape),
-        keys=identifiers([name for name, _ in keys]),
-        replaced=sql.SQL(", ").join(sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(n)) for n in shape.sums()),
-    )
-    with connection.cursor() as cursor:
-        cursor.executemany(statement, rows)
+        rows.append((*_values(sums), time_of(start_ns), *series, partition))
+    _update(connection, f"{shape.prefix}_windows", shape.sums(), keys, rows)
 
 
 def _add_to_rollup(
@@ -111,7 +139,7 @@ def _add_to_rollup(
     names = ["start_time", *(name for name, _ in shape.keys)]
     keys = sorted(changes)
     times = [time_of(start_ns) for start_ns, _ in keys]
-    key_columns = [times, *map(list, zip(*(series for _, series in keys), strict=True))]
+    key_columns = [times, *_series_columns(shape, [series for _, series in keys])]
     kinds = ["timestamptz", *(kind for _, kind in shape.keys)]
     # The rows are made first, empty, and then locked: two sinks that add to one row wait for each other, and neither
     # overwrites what the other added.
@@ -134,6 +162,7 @@ def _add_to_rollup(
             identifiers(names),
         ),
         (*key_columns, min(times), max(times)),
+        binary=True,
     ).fetchall()
     updates = []
     for row in rows:
@@ -141,17 +170,36 @@ def _add_to_rollup(
         sums = _sums(row[4:])
         sums.merge(changes[key])
         updates.append((*_values(sums), row[0], *key[1]))
-    values = [sql.SQL("{} = {}").format(sql.Identifier(n), place) for n, place in _value_places(shape)]
+    _update(connection, table, shape.sums(), names, updates)
+
+
+def _update(
+    connection: psycopg.Connection,
+    table: str,
+    values: Sequence[str],
+    keys: Sequence[str],
+    rows: Sequence[Sequence[object]],
+) -> None:
+    """UPDATE of rows: first their values, then their keys."""
+    statement = sql.SQL("UPDATE {} SET {} WHERE ({}) = ({})").format(
+        sql.Identifier(table),
+        sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in values),
+        identifiers(keys),
+        sql.SQL(", ").join(sql.Placeholder() * len(keys)),
+    )
     with connection.cursor() as cursor:
-        cursor.executemany(
-            sql.SQL("UPDATE {} SET {} WHERE ({}) = ({})").format(
-                sql.Identifier(table),
-                sql.SQL(", ").join(values),
-                identifiers(names),
-                sql.SQL(", ").join(sql.Placeholder() * len(names)),
-            ),
-            updates,
-        )
+        cursor.executemany(statement, rows)
+
+
+def _series_columns(shape: _Shape, series: Sequence[SeriesKey]) -> list[object]:
+    """Keys as arrays, one a column."""
+    columns: list[object] = []
+    for (_, kind), values in zip(shape.keys, zip(*series, strict=True), strict=True):
+        try:
+            columns.append(TextArray(binary.text_array(values)[4:]) if kind == "text" else list(values))
+        except PoisonRow as error:
+            raise psycopg.DataError(str(error)) from None
+    return columns
 
 
 def _sums(row: Sequence[object]) -> WindowSums:
@@ -168,20 +216,31 @@ def _sums(row: Sequence[object]) -> WindowSums:
 
 
 def _values(sums: WindowSums) -> tuple[object, ...]:
+    try:
+        (duration, counts), (other, other_counts) = _histogram(sums.duration), _histogram(sums.other)
+    except struct.error as error:
+        raise psycopg.DataError(str(error)) from None
+    # Without their lengths: those of parameters are the driver's to tell.
     return (
         sums.spans,
         sums.count_milli,
         sums.error_milli,
-        *_histogram(sums.duration),
-        *_histogram(sums.other),
-        _trace_id(sums.slowest),
-        _trace_id(sums.failed),
+        Int4Array(duration[4:]),
+        Int8Array(counts[4:]),
+        Int4Array(other[4:]),
+        Int8Array(other_counts[4:]),
+        *_samples(sums),
     )
 
 
-def _histogram(buckets: Mapping[int, int]) -> tuple[list[int], list[int]]:
-    ordered = sorted(buckets.items())
-    return [bucket for bucket, _ in ordered], [count for _, count in ordered]
+def _histogram(buckets: Mapping[int, int]) -> tuple[bytes, bytes]:
+    """Buckets in ascending order, and their counts: each as a field of COPY."""
+    ordered = sorted(buckets)
+    return binary.int4_array(ordered), binary.int8_array([buckets[bucket] for bucket in ordered])
+
+
+def _samples(of: Window | WindowSums) -> tuple[bytes | None, bytes | None]:
+    return _trace_id(of.slowest), _trace_id(of.failed)
 
 
 def _trace_id(text: str) -> bytes | None:
@@ -189,15 +248,3 @@ def _trace_id(text: str) -> bytes | None:
         return bytes.fromhex(text) or None
     except ValueError:
         return None
-
-
-def _value_places(shape: _Shape) -> Iterable[tuple[str, sql.Composable]]:
-    for name in shape.sums():
-        kind = "int4" if name.endswith("_buckets") else "int8" if name.endswith("_counts") else ""
-        yield name, array_places([kind]) if kind else sql.Placeholder()
-
-
-def _places(keys: int, shape: _Shape) -> sql.Composed:
-    return sql.SQL(", ").join(
-        [*(sql.Placeholder() for _ in range(keys)), *(place for _, place in _value_places(shape))]
-    )

@@ -30,26 +30,28 @@ def windows(draw: st.DrawFn) -> OperationWindow:
 @given(st.lists(st.lists(windows(), max_size=6), max_size=5))
 def test_rollups_are_the_sum_of_the_newest_parts_however_they_came(batches: list[list[OperationWindow]]) -> None:
     stored: dict[object, Window] = {}
-    totals: dict[object, WindowSums] = {}
-    minute_ns = ROLLUPS["minutes"]
+    totals: dict[str, dict[object, WindowSums]] = {table: {} for table in ROLLUPS}
     for batch in [*batches, *batches]:
         new = newest_parts(batch)
         new = {k: w for k, w in new.items() if k not in stored or w.spans >= stored[k].spans}
         old = {key: stored[key] for key in new if key in stored}
-        for key, change in differences(new, old, minute_ns).items():
-            totals.setdefault(key, WindowSums()).merge(change)
+        for table, changes in differences(new, old).items():
+            for key, change in changes.items():
+                totals[table].setdefault(key, WindowSums()).merge(change)
         stored.update(new)
-    for (start_ns, series), sums in totals.items():
-        parts = [
-            window
-            for window in stored.values()
-            if isinstance(window, OperationWindow)
-            and window.key == series
-            and window.start_ns - window.start_ns % minute_ns == start_ns
-        ]
-        whole = merged_operation(parts)
-        assert (sums.spans, sums.count_milli, sums.error_milli) == (whole.spans, whole.count_milli, whole.error_milli)
-        assert (sums.duration, sums.other) == (whole.duration, whole.self_time)
+    for table, length_ns in ROLLUPS.items():
+        for (start_ns, series), sums in totals[table].items():
+            parts = [
+                window
+                for window in stored.values()
+                if isinstance(window, OperationWindow)
+                and window.key == series
+                and window.start_ns - window.start_ns % length_ns == start_ns
+            ]
+            whole = merged_operation(parts)
+            assert (sums.spans, sums.count_milli) == (whole.spans, whole.count_milli)
+            assert (sums.error_milli, sums.duration) == (whole.error_milli, whole.duration)
+            assert sums.other == whole.self_time
 
 
 def test_a_part_that_was_read_again_in_part_replaces_nothing() -> None:
