@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from stream.app import GC_THRESHOLDS
 from stream.assembler import SpanBudget
 from stream.detection_agents import Detection
 from stream.pipeline import Closing, Pipeline, Rules
@@ -23,6 +24,7 @@ from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from stream.span_agent import RECORDS_AT_ONCE
 from tests.stream.workload import quick_span, resource_named
+from tracecore.batch_analysis import warm_up
 from tracecore.otlp import encode_spans
 from tracecore.settings import RedactionSettings, read
 from tracecore.span import Span, SpanKind
@@ -59,7 +61,9 @@ def main() -> None:
     parser.add_argument("--spans", type=int, default=100_000, help="of each line, at least (100 000)")
     spans = parser.parse_args().spans
     base = Shape()
-    cost_us(base, spans)  # what is compiled at its first use
+    warm_up()
+    gc.set_threshold(*GC_THRESHOLDS)
+    cost_us(base, spans)  # caches
     print(f"{'':28}{'us a span':>10}{'times':>8}")
     print(f"{str(base.spans_per_trace) + ' a trace, all as below':28}{cost_us(base, spans):10.2f}")
     for what, changes in CHANGES.items():

@@ -25,7 +25,7 @@ from tracecore.settings import KafkaSettings
 logger = logging.getLogger(__name__)
 
 #: Hundreds of thousands of live spans make a full collection long (0.5 s were measured): let them be rare.
-_GC_THRESHOLDS = (200_000, 50, 1000)
+GC_THRESHOLDS = (200_000, 50, 1000)
 
 
 def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) -> faust.App:
@@ -85,7 +85,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         router.attach(settings.commit_interval_s)
     metrics = Metrics(spans, router, outlet)
     add_status_pages(app, metrics, stalled_s=settings.stalled_s)
-    gc.set_threshold(*_GC_THRESHOLDS)
+    gc.set_threshold(*GC_THRESHOLDS)
     return app
 
 
