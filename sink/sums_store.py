@@ -11,6 +11,8 @@ from sink.postgres import adding_upsert, array_places, identifiers, time_of, tra
 
 _EDGE_KEYS = {"start_time": "timestamptz", "caller": "text", "callee": "text", "callee_type": "text"}
 _ERROR_KEYS = {"group_id": "text", "start_time": "timestamptz"}
+_ADD_EDGES = adding_upsert("service_dependencies", _EDGE_KEYS, EdgeSums._fields)
+_ADD_ERRORS = adding_upsert("error_group_minutes", _ERROR_KEYS, ErrorSums._fields)
 
 
 def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
@@ -22,8 +24,7 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
         for group in sorted(sums.groups.values())
     ]
     if edges:
-        statement = adding_upsert("service_dependencies", _EDGE_KEYS, EdgeSums._fields)
-        connection.execute(statement, transposed(edges))
+        connection.execute(_ADD_EDGES, transposed(edges))
         _delete_zeros(connection, "service_dependencies", _EDGE_KEYS, "calls", edges)
     if groups:
         connection.execute(
@@ -39,7 +40,7 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
             transposed(groups),
         )
     if errors:
-        connection.execute(adding_upsert("error_group_minutes", _ERROR_KEYS, ErrorSums._fields), transposed(errors))
+        connection.execute(_ADD_ERRORS, transposed(errors))
         _delete_zeros(connection, "error_group_minutes", _ERROR_KEYS, "errors", errors)
 
 
