@@ -187,6 +187,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
     async def _read(self, wait_s: float) -> None:
         polled = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=POLL_RECORDS)
         now_s = time.monotonic()
+        self._batcher.leaves_traces = self._compiled.packing is not None
         for tp, messages in polled.items():
             if (tp.topic, tp.partition) not in self._stored:
                 continue  # assigned a moment ago, and not sought yet: read again from where PostgreSQL stands
@@ -249,9 +250,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         entries = self._batcher.take(time.monotonic())
         if not entries:
             return None
-        batch = batch_of(entries, self._encoder, self._compiled.packing)
-        self._batcher.leaves_traces = self._compiled.packing is not None
-        return batch
+        return batch_of(entries, self._encoder, self._compiled.packing)
 
     async def _store_batch(self, batch: Batch, generation: int) -> None:
         loop = asyncio.get_running_loop()
