@@ -35,6 +35,7 @@ class UnreadTrace(NamedTuple):
     span_count: int
 
 
+_TRACES = (UnreadTrace, ClosedTrace)
 #: What a record says.
 Content = ClosedTrace | UnreadTrace | Window | Alert | Health
 
@@ -113,6 +114,7 @@ class Batcher:
 
     def __init__(self, topics: Topics, limits: BatchLimits, redaction: Redaction = BUILT_IN) -> None:
         self._topics = topics
+        self._traces = topics.traces
         self._redaction = redaction
         self._limits = limits
         self._entries: dict[tuple[str, int], list[Entry]] = {}
@@ -142,10 +144,16 @@ class Batcher:
 
     def add(self, record: Record, now_s: float) -> None:
         """Read a record and keep it for the next batch. ``now_s`` by any steady clock."""
-        entry = self._read(record, now_s)
+        if self.leaves_traces and record.topic == self._traces and is_whole(record.value):
+            # Hot, once a trace: nothing is asked that is known of such a record.
+            rows = span_count_in(record.value)
+            entry = Entry(record, UnreadTrace(trace_id_in(record.value), rows), "", now_s)
+        else:
+            entry = self._read(record, now_s)
+            rows = _rows_of(entry)
+            _note_part(self._open, entry)
         self._entries.setdefault((record.topic, record.partition), []).append(entry)
-        _note_part(self._open, entry)
-        self._rows += _rows_of(entry)
+        self._rows += rows
         self._bytes += len(record.value)
         if self._oldest_s is None:
             self._oldest_s = now_s
@@ -208,9 +216,7 @@ class Batcher:
             return Entry(record, None, str(error), now_s)
 
     def _content(self, record: Record) -> Content:
-        if record.topic == self._topics.traces:
-            if self.leaves_traces and is_whole(record.value):
-                return UnreadTrace(trace_id_in(record.value), span_count_in(record.value))
+        if record.topic == self._traces:
             return decode_trace(record.value)
         if record.topic == self._topics.windows:
             return masked_statement(self._redaction, decode_window(record.value))
@@ -224,17 +230,13 @@ def batch_of(entries: list[Entry], encoder: RowEncoder, packing: Packing | None 
 
     ``packing`` is needed for traces that the batcher left unread.
     """
-    batch = Batch()
+    batch = Batch(ranges=_ranges(entries))
+    batch.oldest_timestamp_ms = min((entry.record.timestamp_ms for entry in entries), default=0)
     if packing is not None:
         entries = _packed(batch, entries, packing)
     parts: dict[bytes, dict[RevisionKey, list[tuple[ClosedTrace, bytes]]]] = {}
     for entry in entries:
         record, content = entry.record, entry.content
-        partition = (record.topic, record.partition)
-        known = batch.ranges.get(partition)
-        batch.ranges[partition] = Range(known.first if known else record.offset, record.offset + 1)
-        if not batch.oldest_timestamp_ms or record.timestamp_ms < batch.oldest_timestamp_ms:
-            batch.oldest_timestamp_ms = record.timestamp_ms
         if isinstance(content, UnreadTrace):
             batch.records[content.trace_id] = [record]
         elif isinstance(content, ClosedTrace):
@@ -260,9 +262,20 @@ def batch_of(entries: list[Entry], encoder: RowEncoder, packing: Packing | None 
     return batch
 
 
+def _ranges(entries: list[Entry]) -> dict[tuple[str, int], Range]:
+    first: dict[tuple[str, int], int] = {}
+    last: dict[tuple[str, int], int] = {}
+    for entry in entries:
+        record = entry.record
+        partition = (record.topic, record.partition)
+        first.setdefault(partition, record.offset)
+        last[partition] = record.offset
+    return {partition: Range(offset, last[partition] + 1) for partition, offset in first.items()}
+
+
 def _packed(batch: Batch, entries: list[Entry], packing: Packing) -> list[Entry]:
     """Pack the unread traces of which there is one record alone; the entries, what was not packed read after all."""
-    said = Counter(entry.content.trace_id for entry in entries if isinstance(entry.content, UnreadTrace | ClosedTrace))
+    said = Counter(entry.content.trace_id for entry in entries if isinstance(entry.content, _TRACES))
     unread = [
         entry for entry in entries if isinstance(entry.content, UnreadTrace) and said[entry.content.trace_id] == 1
     ]

@@ -193,7 +193,7 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 continue  # assigned a moment ago, and not sought yet: read again from where PostgreSQL stands
             self._metrics.records.labels(tp.topic).inc(len(messages))
             for m in messages:
-                headers = tuple((name, bytes(value or b"")) for name, value in m.headers)
+                headers = tuple((name, bytes(value or b"")) for name, value in m.headers) if m.headers else ()
                 record = Record(m.topic, m.partition, m.offset, m.timestamp, m.key, m.value or b"", headers)
                 self._batcher.add(record, now_s)
 

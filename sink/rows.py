@@ -366,10 +366,7 @@ def scope_row(scope_id: int, scope: Scope) -> ScopeRow:
 
 def digest_of(records: Sequence[bytes]) -> bytes:
     """Hash of a revision's records, 16 bytes."""
-    hashed = sha256()
-    for record in records:
-        hashed.update(record)
-    return hashed.digest()[:16]
+    return sha256(b"".join(records)).digest()[:16]
 
 
 def storable(value: str) -> str:

@@ -231,7 +231,7 @@ class Store:
 
 def _units(batch: Batch) -> list[_Unit]:
     return [
-        *(_Unit(trace_id=trace_id) for trace_id in batch.records),
+        *map(_Unit, batch.records),
         *(_Unit(window=place) for place in range(len(batch.windows))),
         *(_Unit(alert=place) for place in range(len(batch.alerts))),
         *(_Unit(health=place) for place in range(len(batch.health))),
