@@ -6,12 +6,13 @@ write arrays alone, a batch at a time, without the interpreter's lock. One file,
 goes by the age of one file: a function in another could change unseen.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numba import njit
 
 from sink.binary import POSTGRES_EPOCH_US
+from sink.detail import ERROR_TYPE_ATTRIBUTES, ERROR_TYPE_LENGTH, UNKNOWN_ERROR
 from sink.rows import DAY_NS, EARLIEST_NS, LATEST_AFTER_ARRIVAL_NS, LONGEST_INDEXED, SPAN_COLUMNS, TRACE_COLUMNS
 from tracecore.closed_trace import NO_GAP
 
@@ -22,17 +23,23 @@ FIT, UNFIT = -1, -2
 #: What is in the list of the unknown: a key of an attribute, a scope, a resource.
 KEY, SCOPE, RESOURCE = 1, 2, 4
 #: Columns of the table of records.
-COLUMNS = 14
+COLUMNS = 16
 STATUS, TRACE_ID_AT, SPANS_START, SPANS_END, TRACE_START, TRACE_END, SPAN_COUNT, START_NS = range(8)
-COUNT_MILLI, FIRST_DAY, LAST_DAY, LINKS_AT, ODD_START, ODD_END = range(8, COLUMNS)
-#: Columns of the list of odd spans: the record; where the span stands in the records; where its row belongs.
-ODD_RECORD, ODD_AT, ODD_UNTIL, ODD_ROW_AT = range(4)
+COUNT_MILLI, FIRST_DAY, LAST_DAY, LINKS_AT, ODD_START, ODD_END, ERROR_START, ERROR_END = range(8, COLUMNS)
+#: Columns of the list of odd spans: where the span stands in the records; where its row belongs.
+ODD_COLUMNS = 3
+ODD_AT, ODD_UNTIL, ODD_ROW_AT = range(ODD_COLUMNS)
+#: Columns of the list of error spans: where id, service, name and message stand in the records; where the error type
+#: stands among the rows; the start; whether the trace's errors come from it.
+ERROR_COLUMNS = 11
+ERROR_AT, SERVICE_AT, SERVICE_UNTIL, NAME_AT, NAME_UNTIL, MESSAGE_AT, MESSAGE_UNTIL = range(7)
+TYPE_AT, TYPE_UNTIL, ERROR_START_NS, IS_ORIGIN = range(7, ERROR_COLUMNS)
 #: Columns of the table of calls: where caller, callee and type stand; the minute; then seven sums.
 EDGE_AT, EDGE_UNTIL, EDGE_MINUTE_NS, EDGE_CALLS = range(4)
 EDGE_COLUMNS = EDGE_CALLS + 7
 
-#: Bytes of a row beside texts, attributes and raw bytes: more than there ever are.
-ROW_BYTES = 320
+#: Bytes of a row beside texts, attributes and raw bytes: more than there ever are, with the type of an error.
+ROW_BYTES = 320 + ERROR_TYPE_LENGTH
 #: How much longer JSON is than what it is made of, at most: \u0001 of one byte.
 JSON_GROWTH = 6
 #: A larger trace is the reference's; the marks of seen span ids are for twice as many.
@@ -53,7 +60,10 @@ _SMALLEST_CARD = 10 ** (_CARD_DIGITS - 1)
 
 def _packed(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """Names as MessagePack writes them, one after another, and where each begins."""
-    encoded = [bytes((0xA0 + len(name),)) + name.encode() for name in names]
+    return _joined([bytes((0xA0 + len(name),)) + name.encode() for name in names])
+
+
+def _joined(encoded: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 
 
@@ -125,6 +135,21 @@ _RAW_KEY = len(TRACE_FIELDS)
 _KEYS, _KEY_AT = _packed([*TRACE_FIELDS, "raw", "schema_url", "service", "host"])
 _REASONS, _REASON_AT = _packed(["complete", "idle", "max_age", "max_spans", "late"])
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+#: Protobuf tags: of a Span its trace state, name, attributes, events and status; of an Event its time, name and
+#: attributes, and how many of these were dropped; of a Status its message and code.
+_TRACE_STATE, _NAME, _ATTRIBUTE, _EVENT, _STATUS_TAG = 0x1A, 0x2A, 0x4A, 0x5A, 0x7A
+#: Of a Span, what its row has already or does not have: ids, kind, times, flags, how much was dropped; its attributes.
+_READ_ELSEWHERE = (0x0A, 0x12, 0x22, 0x30, 0x39, 0x41, _ATTRIBUTE, 0x50, 0x60, 0x70, 0x85)
+_EVENT_TIME, _EVENT_NAME, _EVENT_ATTRIBUTE, _EVENT_DROPPED = 0x09, 0x12, 0x1A, 0x20
+_STATUS_MESSAGE, _STATUS_CODE = 0x12, 0x18
+#: What a KeyValue that names an error's type begins with: its key, and the tag of its value.
+_TYPE_KEYS, _TYPE_KEY_AT = _joined(
+    [bytes((0x0A, len(name))) + name.encode() + b"\x12" for name in ERROR_TYPE_ATTRIBUTES]
+)
+_UNKNOWN_ERROR = np.frombuffer(UNKNOWN_ERROR.encode(), np.uint8)
+_NAME_MEMBER, _TIME_MEMBER, _ATTRIBUTES_MEMBER = (
+    np.frombuffer(member, np.uint8) for member in (b'{"name":', b',"time_ns":', b',"attributes":')
+)
 
 
 def _json_escapes() -> np.ndarray:
@@ -295,6 +320,35 @@ def _varint(b, at, end):
             return value, at
         shift += 7
     return np.int64(0), np.int64(-1)
+
+
+@compiled
+def _field(b, at, end):
+    """A protobuf field: its tag, where its value begins, and where that ends."""
+    if at >= end:
+        return np.int64(0), np.int64(0), np.int64(-1)
+    tag = np.int64(b[at])
+    at += 1
+    if tag >= 128:
+        if at >= end or b[at] >= 128:
+            return np.int64(0), np.int64(0), np.int64(-1)
+        tag = (tag & 127) | np.int64(b[at]) << 7
+        at += 1
+    start, kind = at, tag & 7
+    if kind == 0:
+        _, at = _varint(b, at, end)
+    elif kind == 1:
+        at += 8
+    elif kind == 2:
+        size, start = _varint(b, at, end)
+        if start < 0 or size < 0 or size > end - start:
+            return np.int64(0), np.int64(0), np.int64(-1)
+        at = start + size
+    elif kind == 5:
+        at += 4
+    else:
+        at = np.int64(-1)
+    return (tag, start, at) if at <= end else (np.int64(0), np.int64(0), np.int64(-1))
 
 
 @called
@@ -654,6 +708,193 @@ def _put_attributes(out, o, b, at, end, keys, missing, state):
 
 
 @called
+def _put_detail(out, o, b, at, end, is_error, warnings, warnings_end, keys, missing, state, error):
+    """What stands between the name and the bytes of a span: of one that is an error, or has events or warnings.
+
+    Negative if it has links, or is otherwise for the reference. Of an error, its message and type are noted.
+    """
+    raw = at
+    message = message_end = np.int64(0)
+    is_said = has_events = False
+    while at < end:
+        tag, start, at = _field(b, at, end)
+        if at < 0:
+            return at
+        if tag == _STATUS_TAG:
+            # Of two, protobuf makes one.
+            if is_said:
+                return np.int64(-1)
+            is_said = True
+            place = start
+            while place < at:
+                tag, text, place = _field(b, place, at)
+                if place >= 0 and tag == _STATUS_MESSAGE and message == message_end:
+                    message, message_end = text, place
+                elif place < 0 or tag != _STATUS_CODE:
+                    return np.int64(-1)
+        elif tag in (_TRACE_STATE, _NAME):
+            # Not what the row says, but the reference reads them where there is a status.
+            if not _is_utf8(b, start, at):
+                return np.int64(-1)
+        elif tag == _EVENT:
+            has_events = True
+        elif tag not in _READ_ELSEWHERE:
+            return np.int64(-1)
+    if message == message_end:
+        o = _put_null(out, o)
+    elif _may_have_card(b, message, message_end):
+        return np.int64(-1)
+    else:
+        o = _put_text(out, o, b, message, message_end)
+        if o < 0:
+            return o
+    if is_error:
+        type_at = o + 4
+        o = _put_error_type(out, o, b, raw, end)
+        error[MESSAGE_AT], error[MESSAGE_UNTIL], error[TYPE_AT], error[TYPE_UNTIL] = message, message_end, type_at, o
+    else:
+        o = _put_null(out, o)
+    if o < 0:
+        return o
+    o = _put_null(out, o) if b[warnings] == 0x90 else _put_texts(out, o, b, warnings, warnings_end)
+    if o < 0:
+        return o
+    start = o
+    out[o + 4] = 1
+    o = _put_object(out, o + 5, b, raw, end, _ATTRIBUTE, keys, missing, state)
+    if o < 0:
+        return o
+    _put(out, start, o - start - 4, 4)
+    o = _put_events(out, o, b, raw, end, keys, missing, state) if has_events else _put_null(out, o)
+    return _put_null(out, o) if o >= 0 else o
+
+
+@compiled
+def _put_object(out, o, b, at, end, attribute, keys, missing, state):
+    """The attributes of a Span or an Event as a JSON object."""
+    out[o] = 123
+    o += 1
+    first = o
+    while at < end:
+        tag, start, at = _field(b, at, end)
+        if tag != attribute:
+            continue
+        if o != first:
+            out[o] = 44
+            o += 1
+        o = _put_attribute(out, o, b, start, at, keys, missing, state)
+        if o < 0:
+            return o
+    out[o] = 125
+    return o + 1
+
+
+@compiled
+def _put_events(out, o, b, at, end, keys, missing, state):
+    """The events of a Span as jsonb."""
+    start = o
+    out[o + 4] = 1
+    out[o + 5] = 91
+    o += 6
+    first = o
+    while at < end:
+        tag, event, at = _field(b, at, end)
+        if tag != _EVENT:
+            continue
+        if o != first:
+            out[o] = 44
+            o += 1
+        o = _put_event(out, o, b, event, at, keys, missing, state)
+        if o < 0:
+            return o
+    out[o] = 93
+    o += 1
+    _put(out, start, o - start - 4, 4)
+    return o
+
+
+@compiled
+def _put_event(out, o, b, at, end, keys, missing, state):
+    """An event as a JSON object. One without its time is the reference's: there is no room for more JSON than that."""
+    event, time_at = at, np.int64(-1)
+    name = name_end = np.int64(0)
+    while at < end:
+        tag, start, at = _field(b, at, end)
+        if at < 0:
+            return at
+        if tag == _EVENT_TIME and time_at < 0:
+            time_at = start
+        elif tag == _EVENT_NAME and name == name_end:
+            name, name_end = start, at
+        elif tag != _EVENT_ATTRIBUTE and tag != _EVENT_DROPPED:
+            return np.int64(-1)
+    if time_at < 0 or b[time_at + 7] >= 128 or _may_have_card(b, name, name_end):
+        return np.int64(-1)
+    time_ns = np.int64(0)
+    for k in range(8):
+        time_ns |= np.int64(b[time_at + k]) << (8 * k)
+    o = _put_as_is(out, o, _NAME_MEMBER, 0, _NAME_MEMBER.size)
+    o = _put_json_text(out, o, b, name, name_end)
+    if o < 0:
+        return o
+    o = _put_as_is(out, o, _TIME_MEMBER, 0, _TIME_MEMBER.size)
+    o = _put_decimal(out, o, time_ns)
+    o = _put_as_is(out, o, _ATTRIBUTES_MEMBER, 0, _ATTRIBUTES_MEMBER.size)
+    o = _put_object(out, o, b, event, end, _EVENT_ATTRIBUTE, keys, missing, state)
+    if o < 0:
+        return o
+    out[o] = 125
+    return o + 1
+
+
+@compiled
+def _put_error_type(out, o, b, at, end):
+    """What kind of error a Span has, as ``detail.error_type`` tells it; its attributes are checked elsewhere."""
+    start = o + 4
+    o = _put_error_name(out, start, b, at, end, _ATTRIBUTE)
+    while o == start and at < end:
+        tag, event, at = _field(b, at, end)
+        if tag == _EVENT:
+            o = _put_error_name(out, start, b, event, at, _EVENT_ATTRIBUTE)
+    if o == start:
+        o = _put_as_is(out, o, _UNKNOWN_ERROR, 0, _UNKNOWN_ERROR.size)
+    if o >= 0:
+        _put(out, start - 4, o - start, 4)
+    return o
+
+
+@called
+def _put_error_name(out, o, b, at, end, attribute):
+    """The first of ``detail.ERROR_TYPE_ATTRIBUTES`` that says something; of one that is there twice the last counts."""
+    for number in range(_TYPE_KEY_AT.size - 1):
+        key, size = _TYPE_KEY_AT[number], _TYPE_KEY_AT[number + 1] - _TYPE_KEY_AT[number]
+        value = value_end = np.int64(0)
+        place = at
+        while place < end:
+            tag, start, place = _field(b, place, end)
+            if place < 0:
+                return place
+            if tag == attribute and place - start > size and _is_same(b, start, size, _TYPE_KEYS, key):
+                _, value = _varint(b, start + size, place)
+                value_end = place
+        if value < 0:
+            return value
+        if value_end - value < 2:
+            continue
+        tag = b[value]
+        said, text = _varint(b, value + 1, value_end)
+        if text < 0 or (tag == 0x0A and value_end - text > ERROR_TYPE_LENGTH):
+            return np.int64(-1)
+        if tag == 0x0A and value_end > text:
+            return _put_as_is(out, o, b, text, value_end)
+        if tag == 0x18 and said:
+            return _put_decimal(out, o, said)
+        if tag == 0x10 and said:
+            return np.int64(-1)
+    return o
+
+
+@called
 def _put_path(out, o, b, at, end):
     """Segments of a critical path as jsonb."""
     count, at = _items(b, at, end)
@@ -956,7 +1197,22 @@ def _span_ids(b, at, end):
 
 @compiled
 def _record(
-    b, at, end, digests, digest_at, resources, scopes, keys, out, trace_out, row, number, odd, missing, scratch, state
+    b,
+    at,
+    end,
+    digests,
+    digest_at,
+    resources,
+    scopes,
+    keys,
+    out,
+    trace_out,
+    row,
+    odd,
+    errors,
+    missing,
+    scratch,
+    state,
 ):
     """One record. What it wrote counts only if it is ``DONE``: ``state`` is brought up to date by that alone."""
     f, resource_entries, scope_entries, seen = scratch
@@ -978,7 +1234,7 @@ def _record(
     first_ns, last_ns = latest_ns, np.int64(0)
     origin, origin_end = f[_ERROR_ORIGIN, 0], f[_ERROR_ORIGIN, 1]
     error_service = error_service_end = np.int64(-1)
-    o, odds, unknown = state[0], state[2], state[3]
+    o, odds, unknown, failed = state[0], state[2], state[3], state[5]
     for _ in range(count):
         span_at = at
         if at + 3 > end or b[at] != 0xDC or b[at + 1] != 0 or b[at + 2] != 18:
@@ -1001,6 +1257,7 @@ def _record(
         gap_ns, at = _integer(b, at, end)
         warnings = at
         at = _after_value(b, at, end)
+        warnings_end = at
         resource, at = _integer(b, at, end)
         scope, at = _integer(b, at, end)
         raw, at = _sized(b, at, end, False)
@@ -1023,10 +1280,11 @@ def _record(
         first_ns, last_ns = min(first_ns, start_ns), max(last_ns, start_ns)
         if error_service < 0 and origin_end - origin == 8 and _is_same(b, span_id, 8, b, origin):
             error_service, error_service_end = service, service_end
-        if o + ROW_BYTES + JSON_GROWTH * (at - raw) + at - span_at > out.size:
+        if o + ROW_BYTES + JSON_GROWTH * (at - warnings) + at - span_at > out.size:
             return REFUSED
         written = np.int64(-1)
-        if status != _STATUS_ERROR and b[warnings] == 0x90:
+        is_error = status == _STATUS_ERROR
+        if not is_error or failed < errors.shape[0]:
             w = _put(out, o, np.int64(_SPAN_FIELDS), 2)
             w = _put_int8(out, w, start_ns // 1000 - POSTGRES_EPOCH_US)
             w = _put_int8(out, w, start_ns)
@@ -1052,23 +1310,29 @@ def _record(
                 w = _put_text(out, w, b, name, name_end)
             if w < 0:
                 return REFUSED
-            # No status message, error type and warnings; then attributes; then no events and links.
-            for _k in range(3):
-                w = _put_null(out, w)
-            written = _put_attributes(out, w, b, raw, at, keys, missing, state)
+            if not is_error and b[warnings] == 0x90:
+                # No status message, error type and warnings; then attributes; then no events and links.
+                written = _put_null(out, _put_null(out, _put_null(out, w)))
+                written = _put_attributes(out, written, b, raw, at, keys, missing, state)
+                if written >= 0:
+                    written = _put_null(out, _put_null(out, written))
+            if written < 0:
+                error = errors[failed if is_error else 0]
+                written = _put_detail(out, w, b, raw, at, is_error, warnings, warnings_end, keys, missing, state, error)
         if written < 0:
             if odds >= odd.shape[0]:
                 return REFUSED
-            odd[odds, ODD_RECORD], odd[odds, ODD_AT], odd[odds, ODD_UNTIL], odd[odds, ODD_ROW_AT] = (
-                number,
-                span_at,
-                at,
-                o,
-            )
+            odd[odds, ODD_AT], odd[odds, ODD_UNTIL], odd[odds, ODD_ROW_AT] = span_at, at, o
             odds += 1
-        else:
-            o = _put_null(out, _put_null(out, written))
-            o = _put_bytes(out, o, b, raw, at)
+            continue
+        o = _put_bytes(out, written, b, raw, at)
+        if is_error:
+            error = errors[failed]
+            error[ERROR_AT], error[ERROR_START_NS] = span_id, start_ns
+            error[SERVICE_AT], error[SERVICE_UNTIL] = service, service_end
+            error[NAME_AT], error[NAME_UNTIL] = name, name_end
+            error[IS_ORIGIN] = origin_end - origin == 8 and _is_same(b, span_id, 8, b, origin)
+            failed += 1
     if state[3] > unknown:
         return UNKNOWN
     if at != f[_SPANS, 1] or last_ns // DAY_NS - first_ns // DAY_NS >= _MOST_DAYS:
@@ -1092,21 +1356,22 @@ def _record(
     row[FIRST_DAY], row[LAST_DAY] = min(first_ns, f[_START_NS, 0]) // DAY_NS, last_day
     row[LINKS_AT] = f[_LINKS, 0]
     row[ODD_START], row[ODD_END] = state[2], odds
-    state[0], state[1], state[2] = o, t, odds
+    row[ERROR_START], row[ERROR_END] = state[5], failed
+    state[0], state[1], state[2], state[5] = o, t, odds, failed
     return DONE
 
 
 @entry_point
-def pack(b, bounds, digests, resources, scopes, keys, out, trace_out, table, odd, missing):
-    """Rows of the records that ``bounds`` cut ``b`` into; how many spans are odd, how much is unknown.
+def pack(b, bounds, digests, resources, scopes, keys, out, trace_out, table, odd, errors, missing):
+    """Rows of the records that ``bounds`` cut ``b`` into; how many spans are odd, how many errors, how much is unknown.
 
     ``table`` has a row a record; ``out`` and ``trace_out`` take the rows of spans and of traces.
     """
     fields = np.empty((len(_KINDS), 2), np.int64)
     entries = np.empty((2, MOST_SPANS), np.int64)
     seen = np.zeros((_SEEN, 2), np.int64)
-    # Where out and trace_out end, how many spans are odd, how much is unknown, which record.
-    state = np.zeros(5, np.int64)
+    # Where out and trace_out end, how many spans are odd, how much is unknown, which record, how many spans are errors.
+    state = np.zeros(6, np.int64)
     for number in range(bounds.size - 1):
         if state[3] == missing.shape[0]:
             table[number, STATUS] = UNKNOWN
@@ -1124,13 +1389,13 @@ def pack(b, bounds, digests, resources, scopes, keys, out, trace_out, table, odd
             out,
             trace_out,
             table[number],
-            number,
             odd,
+            errors,
             missing,
             (fields, entries[0], entries[1], seen),
             state,
         )
-    return state[2], state[3]
+    return state[2], state[5], state[3]
 
 
 # ---- the graph of services ----

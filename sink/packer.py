@@ -138,13 +138,14 @@ class Packer:
         # rule's and a replay's name, has its room behind the end.
         size = 2 * len(joined) + k.JSON_GROWTH * longest + k.ROW_BYTES
         traces = np.empty(size + longest, np.uint8)[:size]
-        odd = np.empty((1 + len(joined) // 256, 4), np.int64)
+        odd = np.empty((1 + len(joined) // 256, k.ODD_COLUMNS), np.int64)
+        errors = np.empty((1 + len(joined) // 256, k.ERROR_COLUMNS), np.int64)
         missing = np.empty((1024, 3), np.int64)
         self._resources.begin()
         self._scopes.begin()
         self._keys.begin()
         for _ in range(ROUNDS):
-            odds, unknown = k.pack(
+            odds, failed, unknown = k.pack(
                 records,
                 bounds,
                 np.frombuffer(bytearray().join(digests), np.uint8),
@@ -155,6 +156,7 @@ class Packer:
                 traces,
                 table,
                 odd,
+                errors,
                 missing,
             )
             if not unknown:
@@ -170,8 +172,9 @@ class Packer:
         shared += [SharedUse(*use) for use in self._scopes.used()]
         packed = Rows(records, spans.data, traces.data, shared)
         oddities = odd[:odds].tolist()
+        placed = [(row[k.ERROR_AT], _error_of(joined, packed.spans, row)) for row in errors[:failed].tolist()]
         return packed, [
-            self._trace(joined, value, packed.spans, row, digest, oddities)
+            self._trace(joined, value, packed.spans, row, digest, oddities, placed)
             for value, row, digest in zip(values, table.tolist(), digests, strict=True)
         ]
 
@@ -183,6 +186,7 @@ class Packer:
         row: list[int],
         digest: bytes,
         oddities: list[list[int]],
+        placed: list[tuple[int, ErrorSpan]],
     ) -> PackedTrace | None:
         status, id_at, start, end, trace_start, trace_end, count, start_ns, weight, first_day, last_day, links_at = row[
             :12
@@ -190,12 +194,13 @@ class Packer:
         if status != k.DONE:
             return None
         pieces: tuple[bytes | memoryview, ...] | None = None
-        errors: tuple[ErrorSpan, ...] = ()
+        errors = placed[row[k.ERROR_START] : row[k.ERROR_END]]
         if row[k.ODD_END] > row[k.ODD_START]:
             made = self._with_odd_spans(joined, value, spans, row, oddities)
             if made is None:
                 return None
-            pieces, errors = made
+            pieces, others = made
+            errors = sorted([*errors, *others])
         return PackedTrace(
             bytes(joined[id_at : id_at + 16]),
             digest,
@@ -209,34 +214,34 @@ class Packer:
             links_at,
             tuple(range(first_day, last_day + 1)),
             pieces,
-            errors,
+            tuple(error for _, error in errors),
         )
 
     def _with_odd_spans(
         self, joined: bytearray, value: bytes, spans: memoryview, row: list[int], oddities: list[list[int]]
-    ) -> tuple[tuple[bytes | memoryview, ...], tuple[ErrorSpan, ...]] | None:
-        """The rows of a trace whose odd spans the reference makes; None if one cannot be stored as it is."""
+    ) -> tuple[tuple[bytes | memoryview, ...], list[tuple[int, ErrorSpan]]] | None:
+        """The rows of a trace whose odd spans the reference makes, and the errors among these by their places.
+
+        None if one cannot be stored as it is.
+        """
+        odd = oddities[row[k.ODD_START] : row[k.ODD_END]]
         try:
             head = _head_decoder.decode(value)
-            odd = [
-                (_span_decoder.decode(joined[at:until]), place)
-                for _, at, until, place in oddities[row[k.ODD_START] : row[k.ODD_END]]
-            ]
+            decoded = tuple(_span_decoder.decode(joined[at:until]) for at, until, _ in odd)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        trace = _trace_of(
-            bytes(joined[row[k.TRACE_ID_AT] : row[k.TRACE_ID_AT] + 16]), head, tuple(span for span, _ in odd)
-        )
+        trace = _trace_of(bytes(joined[row[k.TRACE_ID_AT] : row[k.TRACE_ID_AT] + 16]), head, decoded)
         rows = self._encoder.rows_of(trace, b"")
         if rows.poison or rows.trace is not trace:
             return None
         pieces: list[bytes | memoryview] = []
         start = row[k.SPANS_START]
-        for (_, place), made in zip(odd, rows.span_rows, strict=True):
+        for (_, _, place), made in zip(odd, rows.span_rows, strict=True):
             pieces += [spans[start:place], made]
             start = place
         pieces.append(spans[start : row[k.SPANS_END]])
-        return tuple(pieces), tuple(rows.errors)
+        places = {span.span_id: at for span, (at, _, _) in zip(decoded, odd, strict=True)}
+        return tuple(pieces), [(places[error.span_id], error) for error in rows.errors]
 
 
 class _Table(Generic[SharedT]):
@@ -330,6 +335,20 @@ def _trace_of(trace_id: bytes, head: Head, spans: tuple[TracedSpan, ...]) -> Clo
         resources=head.resources,
         scopes=head.scopes,
         spans=spans,
+    )
+
+
+def _error_of(joined: bytearray, spans: memoryview, row: list[int]) -> ErrorSpan:
+    """An error span, from where its texts stand in the records, and its type among the rows."""
+    id_at, service, service_end, name, name_end, message, message_end, kind, kind_end, start_ns, is_origin = row
+    return ErrorSpan(
+        bytes(joined[id_at : id_at + 8]),
+        joined[service:service_end].decode(),
+        joined[name:name_end].decode(),
+        str(spans[kind:kind_end], "utf-8"),
+        joined[message:message_end].decode(),
+        start_ns,
+        bool(is_origin),
     )
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from sink.contributions import EdgeKey, EdgeSums, Sums
+from sink.detail import ERROR_TYPE_ATTRIBUTES
 from sink.packed import PackedBatch, PackedTrace, is_whole, span_count_in, trace_id_in, unmarked
 from sink.rows import RowEncoder, TraceRows, digest_of
-from tests.sink.builders import SpanSpec, checkout_trace, spans_of, trace_of
+from tests.sink.builders import NOON_NS, SpanSpec, checkout_trace, set_attributes, spans_of, trace_of
 from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
 from tracecore.redaction import BUILT_IN, Redaction
@@ -31,6 +33,7 @@ values = (
     | st.lists(st.text(max_size=5), max_size=3)
     | st.sampled_from(["4111 1111 1111 1111", 4111111111111111, "2026-11-22 12:00:00.123456"])
 )
+error_types = st.sampled_from(ERROR_TYPE_ATTRIBUTES)
 keys = st.text(max_size=140) | st.sampled_from(["http.route", "password", "http.request.header.cookie"])
 span_specs = st.builds(
     SpanSpec,
@@ -106,6 +109,91 @@ def test_attributes_of_every_kind_are_packed(packing: Any, attributes: dict[str,
     batch, (trace,) = packing.pack([value])
     assert trace is not None
     assert_alike(batch, trace, reference_of(value))
+
+
+@st.composite
+def events(draw: st.DrawFn) -> SpanMessage.Event:
+    event = SpanMessage.Event(
+        time_unix_nano=draw(st.integers(0, 2**63) | st.just(NOON_NS)),
+        name=draw(texts | st.just("card 4111111111111111")),
+        dropped_attributes_count=draw(st.integers(0, 2)),
+    )
+    set_attributes(event.attributes, draw(st.dictionaries(keys | error_types, values, max_size=3)))
+    return event
+
+
+@given(
+    status=st.sampled_from([0, 1, 2, 2]),
+    attributes=st.lists(st.tuples(keys | error_types, values), max_size=5),
+    events=st.lists(events(), max_size=3),
+    message=st.just("") | texts | st.just("card 4111111111111111"),
+    warnings=st.lists(texts, max_size=2).map(tuple),
+)
+def test_rows_of_errors_events_and_warnings_are_the_references(
+    packing: Any,
+    status: int,
+    attributes: list[tuple[str, Any]],
+    events: list[SpanMessage.Event],
+    message: str,
+    warnings: tuple[str, ...],
+) -> None:
+    trace = trace_of(spans_of(TRACE_ID, [SpanSpec(1), SpanSpec(2, 1)]))
+    first, second = trace.spans
+    raw = SpanMessage.FromString(second.raw)
+    for key, value in attributes:
+        set_attributes(raw.attributes, {key: value})
+    raw.events.extend(events)
+    raw.status.message, raw.status.code = message, status
+    changed = second._replace(raw=raw.SerializeToString(), status=status, warnings=warnings)
+    (value,) = encode_trace(replace(trace, spans=(first, changed), error_origin=second.span_id))
+    batch, (packed,) = packing.pack([value])
+    if packed is not None:
+        assert_alike(batch, packed, reference_of(value))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "event", "error_type"),
+    [
+        ({"error.type": "TimeoutError", "http.response.status_code": 504}, {}, "TimeoutError"),
+        ({"error.type": "", "http.response.status_code": 504}, {}, "504"),
+        ({"rpc.grpc.status_code": 0}, {"exception.type": "OSError", "exception.stacktrace": "at\n1"}, "OSError"),
+        ({"error.type": "ü" * 100}, {}, "ü" * 100),
+        ({}, {}, "error"),
+    ],
+)
+def test_an_error_with_its_events_is_packed_whole(
+    packing: Any, attributes: dict[str, Any], event: dict[str, Any], error_type: str
+) -> None:
+    trace = trace_of(spans_of(TRACE_ID, [SpanSpec(1), SpanSpec(2, 1)]))
+    first, second = trace.spans
+    raw = SpanMessage.FromString(second.raw)
+    set_attributes(raw.attributes, attributes)
+    set_attributes(raw.events.add(name="exception", time_unix_nano=NOON_NS).attributes, event)
+    raw.status.message, raw.status.code = "upstream", 2
+    changed = second._replace(raw=raw.SerializeToString(), status=2, warnings=("clock skew",))
+    (value,) = encode_trace(replace(trace, spans=(first, changed)))
+    batch, (packed,) = packing.pack([value])
+    assert packed is not None and packed.pieces is None
+    assert [error.error_type for error in packed.errors] == [error_type]
+    assert_alike(batch, packed, reference_of(value))
+
+
+def test_an_error_whose_bytes_are_no_text_is_left_to_the_reference(packing: Any) -> None:
+    trace = trace_of(spans_of(TRACE_ID, [SpanSpec(1), SpanSpec(2, 1, error="TimeoutError")]))
+    first, second = trace.spans
+    no_state = b"\x1a\x02\xff\xff"
+    (value,) = encode_trace(replace(trace, spans=(first, second._replace(raw=no_state + second.raw))))
+    assert packing.pack([value])[1] == [None] and reference_of(value).poison
+
+
+def test_rows_stay_as_they_are_while_others_are_made(packing: Any) -> None:
+    (value,) = encode_trace(trace_of(checkout_trace(1)))
+    batch, packed = packing.pack([value])
+    (rows,) = batch.span_rows(packed)
+    made = bytes(rows)
+    del batch
+    kept = [packing.pack(encode_trace(trace_of(checkout_trace(2 + number)))) for number in range(5)]
+    assert rows == made and len(kept) == 5
 
 
 def test_a_character_is_escaped_wherever_in_a_text_it_stands(packing: Any) -> None:
