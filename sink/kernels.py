@@ -23,9 +23,9 @@ FIT, UNFIT = -1, -2
 #: What is in the list of the unknown: a key of an attribute, a scope, a resource.
 KEY, SCOPE, RESOURCE = 1, 2, 4
 #: Columns of the table of records.
-COLUMNS = 16
-STATUS, TRACE_ID_AT, SPANS_START, SPANS_END, TRACE_START, TRACE_END, SPAN_COUNT, START_NS = range(8)
-COUNT_MILLI, FIRST_DAY, LAST_DAY, LINKS_AT, ODD_START, ODD_END, ERROR_START, ERROR_END = range(8, COLUMNS)
+COLUMNS = 15
+STATUS, SPANS_START, SPANS_END, TRACE_START, TRACE_END, SPAN_COUNT, START_NS, COUNT_MILLI, LINKS_AT = range(9)
+FIRST_DAY, LAST_DAY, ODD_START, ODD_END, ERROR_START, ERROR_END = range(9, COLUMNS)
 #: Columns of the list of odd spans: where the span stands in the records; where its row belongs.
 ODD_COLUMNS = 3
 ODD_AT, ODD_UNTIL, ODD_ROW_AT = range(ODD_COLUMNS)
@@ -42,6 +42,8 @@ EDGE_COLUMNS = EDGE_CALLS + 7
 ROW_BYTES = 320 + ERROR_TYPE_LENGTH
 #: How much longer JSON is than what it is made of, at most: \u0001 of one byte.
 JSON_GROWTH = 6
+#: Behind all that is read: eight bytes are read at a time, those after a text's end, too.
+PADDING = bytes(8)
 #: A larger trace is the reference's; the marks of seen span ids are for twice as many.
 MOST_SPANS = 4096
 
@@ -64,7 +66,7 @@ def _packed(names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _joined(encoded: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    return np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return np.frombuffer(b"".join([*encoded, PADDING]), np.uint8), np.cumsum([0, *map(len, encoded)], dtype=np.int64)
 
 
 _BYTES, _TEXT, _INTEGER, _BOOL, _ARRAY = range(5)
@@ -165,8 +167,8 @@ def _json_escapes() -> np.ndarray:
 
 _ESCAPES = _json_escapes()
 #: Eight bytes alike. Of numpy's type: numba takes a Python number beside an unsigned one for a float.
-_ONES, _SPACES, _QUOTES, _BACKSLASHES, _HIGH_BITS = (
-    np.uint64(int.from_bytes(bytes(8 * [byte]), "big")) for byte in (1, 32, 34, 92, 128)
+_ONES, _SPACES, _QUOTES, _ZEROS, _BACKSLASHES, _UP_FROM_TEN, _LOW_BITS, _HIGH_BITS, _ALL = (
+    np.uint64(int.from_bytes(bytes(8 * [byte]), "big")) for byte in (1, 32, 34, 48, 92, 118, 127, 128, 255)
 )
 
 #: What Python calls is kept compiled; what that calls is compiled into it, or a row would pay for a thousand calls.
@@ -186,6 +188,30 @@ called = njit(  # type: ignore[call-overload]
 # An index is made unsigned (uintp) where every byte of a text is touched, and is never negative there: of a signed one
 # each byte asks whether it counts from the end, and no loop is made into vectors. Ten times slower, for the copy of a
 # hundred bytes.
+#
+# Most texts are shorter than that, and are read and written eight bytes at a time, up to seven more than they have:
+# behind what is read stands ``PADDING``, and what is written is written over.
+
+
+@compiled
+def _word(b, at):
+    """Eight bytes, the first of them lowest. The compiler makes one load of it."""
+    word = np.uint64(0)
+    for k in range(8):
+        word |= np.uint64(b[np.uintp(at + k)]) << np.uint64(8 * k)
+    return word
+
+
+@compiled
+def _rest(size):
+    """What covers the first bytes of a word, less than eight."""
+    return ~(_ALL << np.uint64(8 * size))
+
+
+@compiled
+def _put_word(out, o, word):
+    for k in range(8):
+        out[np.uintp(o + k)] = (word >> np.uint64(8 * k)) & np.uint64(255)
 
 
 # ---- what is read: a negative place says that it is not what is expected ----
@@ -201,14 +227,21 @@ def _integer(b, at, end):
         return tag, at + 1
     if tag >= 0xE0:
         return tag - 256, at + 1
+    if tag == 0xCF or tag == 0xD3:
+        # Every time is one.
+        if at + 9 > end:
+            return np.int64(0), np.int64(-1)
+        word = np.uint64(0)
+        for k in range(8):
+            word |= np.uint64(b[np.uintp(at + 1 + k)]) << np.uint64(56 - 8 * k)
+        value = np.int64(word)
+        return (np.int64(0), np.int64(-1)) if tag == 0xCF and value < 0 else (value, at + 9)
     if tag == 0xCC or tag == 0xD0:
         size = 1
     elif tag == 0xCD or tag == 0xD1:
         size = 2
     elif tag == 0xCE or tag == 0xD2:
         size = 4
-    elif tag == 0xCF or tag == 0xD3:
-        size = 8
     else:
         return np.int64(0), np.int64(-1)
     if at + 1 + size > end:
@@ -216,8 +249,6 @@ def _integer(b, at, end):
     value = np.int64(0)
     for k in range(at + 1, at + 1 + size):
         value = (value << 8) | np.int64(b[k])
-    if tag == 0xCF and value < 0:
-        return np.int64(0), np.int64(-1)
     if 0xD0 <= tag <= 0xD2 and value >> (8 * size - 1):
         value -= np.int64(1) << (8 * size)
     return value, at + 1 + size
@@ -271,13 +302,10 @@ def _items(b, at, end):
 @compiled
 def _after_key(b, at, end, key):
     """Where the key number ``key`` ends."""
-    start, stop = _KEY_AT[key], _KEY_AT[key + 1]
-    if at < 0 or at + stop - start > end:
+    start, size = _KEY_AT[key], _KEY_AT[key + 1] - _KEY_AT[key]
+    if at < 0 or at + size > end or not _is_same(b, at, size, _KEYS, start):
         return np.int64(-1)
-    for k in range(start, stop):
-        if b[at + k - start] != _KEYS[k]:
-            return np.int64(-1)
-    return at + stop - start
+    return at + size
 
 
 @called
@@ -388,28 +416,23 @@ def _is_utf8(b, at, end):
 
 @compiled
 def _hash(b, at, end):
-    """Eight bytes at a time, and the rest."""
     value = np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(end - at)
     while at + 8 <= end:
-        word = np.uint64(0)
-        for k in range(8):
-            word |= np.uint64(b[np.uintp(at + k)]) << np.uint64(8 * k)
-        value = (value ^ word) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ _word(b, at)) * np.uint64(0xBF58476D1CE4E5B9)
         value ^= value >> np.uint64(32)
         at += 8
-    word = np.uint64(0)
-    for k in range(end - at):
-        word |= np.uint64(b[np.uintp(at + k)]) << np.uint64(8 * k)
-    value = (value ^ word) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (_word(b, at) & _rest(end - at))) * np.uint64(0xBF58476D1CE4E5B9)
     return np.int64((value ^ (value >> np.uint64(32))) & np.uint64(0x7FFFFFFF))
 
 
 @compiled
 def _is_same(b, at, size, c, c_at):
     k = np.int64(0)
-    while k < size and b[np.uintp(at + k)] == c[np.uintp(c_at + k)]:
-        k += 1
-    return k == size
+    while k + 8 <= size:
+        if _word(b, at + k) != _word(c, c_at + k):
+            return False
+        k += 8
+    return (_word(b, at + k) ^ _word(c, c_at + k)) & _rest(size - k) == np.uint64(0)
 
 
 # ---- what is written: where it ends, negative if it cannot be stored ----
@@ -455,14 +478,24 @@ def _put_bytes_or_null(out, o, b, at, end):
 @compiled
 def _put_text(out, o, b, at, end):
     """A text, if it is UTF-8 without NUL."""
-    seen = np.uint8(0)
-    nuls = np.int64(0)
-    for k in range(at, end):
-        seen |= b[np.uintp(k)]
-        nuls += b[np.uintp(k)] == 0
-    if nuls or (seen >= 0x80 and not _is_utf8(b, at, end)):
+    start, o = at, _put(out, o, end - at, 4)
+    seen = nuls = np.uint64(0)
+    while at + 8 <= end:
+        word = _word(b, at)
+        _put_word(out, o, word)
+        seen |= word
+        nuls |= (word - _ONES) & ~word
+        at += 8
+        o += 8
+    if at < end:
+        word = _word(b, at)
+        _put_word(out, o, word)
+        word = (word & _rest(end - at)) | (_SPACES & ~_rest(end - at))
+        seen |= word
+        nuls |= (word - _ONES) & ~word
+    if nuls & _HIGH_BITS or (seen & _HIGH_BITS and not _is_utf8(b, start, end)):
         return np.int64(-1)
-    return _put_bytes(out, o, b, at, end)
+    return o + end - at
 
 
 @called
@@ -492,11 +525,19 @@ def _may_have_card(b, at, end):
     """Whether a text has so many digits, perhaps in groups, as a payment card's number."""
     if end - at < _CARD_DIGITS:
         return False
-    digits = np.int64(0)
-    for k in range(at, end):
-        digits += np.int64((b[np.uintp(k)] >= 48) & (b[np.uintp(k)] <= 57))
-    if digits < _CARD_DIGITS:
-        return False
+    digits = np.uint64(0)
+    for k in range(at, end, 8):
+        word = _word(b, k) ^ _ZEROS
+        if k + 8 > end:
+            word |= ~_rest(end - k)
+        # The high bit of each byte that is no digit, which less its zero is 10 at least.
+        others = ((word & _LOW_BITS) + _UP_FROM_TEN) | word
+        digits += (((~others & _HIGH_BITS) >> np.uint64(7)) * _ONES) >> np.uint64(56)
+    return digits >= np.uint64(_CARD_DIGITS) and _has_card(b, at, end)
+
+
+@called
+def _has_card(b, at, end):
     digits = np.int64(0)
     is_digit = False
     for k in range(at, end):
@@ -516,35 +557,36 @@ def _may_have_card(b, at, end):
 
 @compiled
 def _put_json_text(out, o, b, at, end):
-    """A text in quotes. Most need no escapes, which is seen eight bytes at a time; then they are copied likewise."""
-    if _is_plain(b, at, end):
-        out[np.uintp(o)] = 34
-        o = _put_as_is(out, o + 1, b, at, end)
-        out[np.uintp(o)] = 34
-        return o + 1
-    return _put_escaped(out, o, b, at, end)
+    """A text in quotes. Most need no escapes, which is seen while they are copied."""
+    out[np.uintp(o)] = 34
+    start, w = at, o + 1
+    odd = np.uint64(0)
+    while at + 8 <= end:
+        word = _word(b, at)
+        _put_word(out, w, word)
+        odd |= _oddness(word)
+        at += 8
+        w += 8
+    if at < end:
+        word = _word(b, at)
+        _put_word(out, w, word)
+        odd |= _oddness((word & _rest(end - at)) | (_SPACES & ~_rest(end - at)))
+    if odd & _HIGH_BITS:
+        return _put_escaped(out, o, b, start, end)
+    w += end - at
+    out[np.uintp(w)] = 34
+    return w + 1
 
 
 @compiled
-def _is_plain(b, at, end):
-    """Whether a text is ASCII that JSON has as it is, eight bytes at a time.
+def _oddness(word):
+    """Whether a byte of eight is none of those that JSON has as they are and ASCII has: then some high bit is set.
 
     The high bit of a byte tells: of itself that it is not ASCII; less 32 that it is a control character; less 1 that it
     is zero, which a quote is once it is compared, and a backslash. A borrow from the byte below may tell so wrongly,
     but only where another byte has told.
     """
-    odd = np.uint64(0)
-    while at + 8 <= end:
-        word = np.uint64(0)
-        for k in range(8):
-            word |= np.uint64(b[np.uintp(at + k)]) << np.uint64(8 * k)
-        odd |= word | (word - _SPACES) | ((word ^ _QUOTES) - _ONES) | ((word ^ _BACKSLASHES) - _ONES)
-        at += 8
-    while at < end:
-        c = np.uint64(b[np.uintp(at)])
-        odd |= c | (c - np.uint64(32)) | ((c ^ np.uint64(34)) - np.uint64(1)) | ((c ^ np.uint64(92)) - np.uint64(1))
-        at += 1
-    return odd & _HIGH_BITS == np.uint64(0)
+    return word | (word - _SPACES) | ((word ^ _QUOTES) - _ONES) | ((word ^ _BACKSLASHES) - _ONES)
 
 
 @called
@@ -1067,15 +1109,12 @@ def _note_use(table, entries, count, day):
 
 
 @called
-def _fields(b, at, end, fields):
-    """Read a trace's fields: numbers as the first of two, else where each begins and ends. True if it is one whole."""
-    if end - at < 3 or b[at] != 0xDE or b[at + 1] != 0 or b[at + 2] != fields.shape[0]:
-        return False
-    at += 3
-    for number in range(fields.shape[0]):
+def _fields(b, at, end, fields, first, last):
+    """Read a trace's fields: numbers as the first of two, else where each begins and ends. Where the last ends."""
+    for number in range(first, last):
         at = _after_key(b, at, end, number)
         if at < 0:
-            return False
+            return at
         kind = _KINDS[number]
         fields[number, 0] = at
         if kind <= _TEXT:
@@ -1084,15 +1123,15 @@ def _fields(b, at, end, fields):
             fields[number, 0], at = _integer(b, at, end)
         elif kind == _BOOL:
             if at >= end or (b[at] != 0xC2 and b[at] != 0xC3):
-                return False
+                return np.int64(-1)
             fields[number, 0] = b[at] == 0xC3
             at += 1
         else:
             at = _after_value(b, at, end)
         if at < 0:
-            return False
+            return at
         fields[number, 1] = at
-    return at == end and fields[_PART, 0] == 0 and fields[_PARTS, 0] == 1
+    return at
 
 
 @called
@@ -1107,6 +1146,7 @@ def _is_credible(b, f):
     return (
         is_reason
         and f[_TRACE_ID, 1] - f[_TRACE_ID, 0] == 16
+        and b[f[_TRACE_ID, 0] - 2] == 0xC4  # where ``packed.trace_id_in`` looks for it
         and not _may_have_card(b, f[_ROOT_NAME, 0], f[_ROOT_NAME, 1])
         and f[_ROOT_SERVICE, 1] - f[_ROOT_SERVICE, 0] <= LONGEST_INDEXED
         and 0 <= last_arrival_ns < _HALF_INT8
@@ -1216,7 +1256,11 @@ def _record(
 ):
     """One record. What it wrote counts only if it is ``DONE``: ``state`` is brought up to date by that alone."""
     f, resource_entries, scope_entries, seen = scratch
-    if not _fields(b, at, end, f) or not _is_credible(b, f):
+    if end - at < 3 or b[at] != 0xDE or b[at + 1] != 0 or b[at + 2] != f.shape[0]:
+        return REFUSED
+    # The spans are read once, by what follows: they are most of a record.
+    spans = _after_key(b, _fields(b, at + 3, end, f, 0, _SPANS), end, _SPANS)
+    if spans < 0 or not _is_credible(b, f):
         return REFUSED
     trace_id = f[_TRACE_ID, 0]
     resource_count, know_resources = _known_shared(
@@ -1227,7 +1271,7 @@ def _record(
         return REFUSED
     if not know_resources or not know_scopes:
         return UNKNOWN
-    count, at = _items(b, f[_SPANS, 0], f[_SPANS, 1])
+    count, at = _items(b, spans, end)
     if count == 0 or count > MOST_SPANS:
         return REFUSED
     latest_ns = f[_LAST_ARRIVAL_NS, 0] + LATEST_AFTER_ARRIVAL_NS
@@ -1335,11 +1379,12 @@ def _record(
             failed += 1
     if state[3] > unknown:
         return UNKNOWN
-    if at != f[_SPANS, 1] or last_ns // DAY_NS - first_ns // DAY_NS >= _MOST_DAYS:
+    at = _fields(b, at, end, f, _SPANS + 1, f.shape[0])
+    if at != end or f[_PART, 0] != 0 or f[_PARTS, 0] != 1 or last_ns // DAY_NS - first_ns // DAY_NS >= _MOST_DAYS:
         return REFUSED
     if error_service < 0:
         error_service = error_service_end = np.int64(0)
-    summary = f[_SPANS, 0] - f[_TRACE_ID, 0]
+    summary = spans - f[_TRACE_ID, 0]
     if state[1] + ROW_BYTES + JSON_GROWTH * summary > trace_out.size:
         return REFUSED
     t = _trace_row(b, f, first_ns, last_ns, error_service, error_service_end, digests, digest_at, trace_out, state[1])
@@ -1348,7 +1393,6 @@ def _record(
     last_day = max(last_ns, f[_START_NS, 0]) // DAY_NS
     _note_use(resources, resource_entries, resource_count, last_day)
     _note_use(scopes, scope_entries, scope_count, last_day)
-    row[TRACE_ID_AT] = trace_id
     row[SPANS_START], row[SPANS_END] = state[0], o
     row[TRACE_START], row[TRACE_END] = state[1], t
     row[SPAN_COUNT] = count

@@ -17,21 +17,25 @@ _WHOLE_TAIL = b"\xa4part\x00\xa5parts\x01"
 _REPLAY_KEY = b"\xa9replay_id"
 _NO_REPLAY = _REPLAY_KEY + b"\xa0"
 _PART_KEY = b"\xa4part"
+_NO_REPLAY_TAIL = _NO_REPLAY + _WHOLE_TAIL
 _SPAN_COUNT_KEY = b"\xaaspan_count"
 #: Bytes that follow MessagePack's tag of an integer.
 _INTEGER_BYTES = {0xCC: 1, 0xCD: 2, 0xCE: 4}
 
 
 class PackedTrace(NamedTuple):
-    """A trace whose rows are made. ``pieces``: its spans' rows, unless they are ``start`` to ``end`` of the batch's."""
+    """A trace whose rows are made. ``pieces``: its spans' rows, unless they are ``start`` to ``end`` of the batch's.
+
+    From ``start`` to ``links_at`` in the order of the columns of ``kernels``.
+    """
 
     trace_id: bytes
     digest: bytes
-    span_count: int
     start: int
     end: int
     trace_start: int
     trace_end: int
+    span_count: int
     start_ns: int
     count_milli: int
     links_at: int
@@ -86,6 +90,8 @@ def span_count_in(value: bytes) -> int:
     """How many spans a record that ``is_whole`` says it has; at least 1."""
     at = value.find(_SPAN_COUNT_KEY) + len(_SPAN_COUNT_KEY)
     try:
+        if value[at] < 128:  # most, so that it is worth not to ask a decoder
+            return max(value[at], 1)
         count = msgspec.msgpack.decode(value[at : at + 1 + _INTEGER_BYTES.get(value[at], 0)])
     except (msgspec.DecodeError, IndexError):
         return 1
@@ -94,6 +100,8 @@ def span_count_in(value: bytes) -> int:
 
 def unmarked(value: bytes) -> bytes:
     """A record of a trace as it would be if no replay had said it."""
+    if value.endswith(_NO_REPLAY_TAIL):
+        return value
     at = value.rfind(_REPLAY_KEY)
     # After the replay's id stand two small numbers: which part it is, of how many.
     tail = value.rfind(_PART_KEY)

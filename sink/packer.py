@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sink import kernels as k
 from sink.contributions import EdgeKey, EdgeSums
-from sink.packed import PackedTrace, SharedUse, unmarked
+from sink.packed import PackedTrace, SharedUse, trace_id_in, unmarked
 from sink.rows import ErrorSpan, RowEncoder, digest_of
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.redaction import Redaction
@@ -20,7 +20,7 @@ from tracecore.span import Resource, Scope
 #: What a table holds before it begins anew: resources, scopes or keys of attributes.
 TABLE_ENTRIES = 1 << 15
 #: Rounds in which what is unknown is looked up; what is unknown then is the reference's.
-ROUNDS = 3
+ROUNDS = 4
 #: Edges of the graph in a batch, at most; more are counted trace by trace.
 EDGES = 1 << 13
 
@@ -127,7 +127,7 @@ class Packer:
     def pack(self, values: Sequence[bytes]) -> tuple[Rows, list[PackedTrace | None]]:
         """The rows of these records, None for each that the reference is to take."""
         # Arrays that may be written, all of them, although none of these is: the code is compiled for one type alone.
-        joined = bytearray().join(values)
+        joined = bytearray().join([*values, k.PADDING])
         records = np.frombuffer(joined, np.uint8)
         bounds = np.cumsum([0, *map(len, values)], dtype=np.int64)
         digests = [digest_of([unmarked(value)]) for value in values]
@@ -188,33 +188,29 @@ class Packer:
         oddities: list[list[int]],
         placed: list[tuple[int, ErrorSpan]],
     ) -> PackedTrace | None:
-        status, id_at, start, end, trace_start, trace_end, count, start_ns, weight, first_day, last_day, links_at = row[
-            :12
-        ]
-        if status != k.DONE:
+        if row[k.STATUS] != k.DONE:
             return None
         pieces: tuple[bytes | memoryview, ...] | None = None
-        errors = placed[row[k.ERROR_START] : row[k.ERROR_END]]
-        if row[k.ODD_END] > row[k.ODD_START]:
-            made = self._with_odd_spans(joined, value, spans, row, oddities)
-            if made is None:
-                return None
-            pieces, others = made
-            errors = sorted([*errors, *others])
-        return PackedTrace(
-            bytes(joined[id_at : id_at + 16]),
-            digest,
-            count,
-            start,
-            end,
-            trace_start,
-            trace_end,
-            start_ns,
-            weight,
-            links_at,
-            tuple(range(first_day, last_day + 1)),
-            pieces,
-            tuple(error for _, error in errors),
+        errors: tuple[ErrorSpan, ...] = ()
+        if row[k.ERROR_END] > row[k.ERROR_START] or row[k.ODD_END] > row[k.ODD_START]:
+            found = placed[row[k.ERROR_START] : row[k.ERROR_END]]
+            if row[k.ODD_END] > row[k.ODD_START]:
+                made = self._with_odd_spans(joined, value, spans, row, oddities)
+                if made is None:
+                    return None
+                pieces, others = made
+                found = sorted([*found, *others])
+            errors = tuple(error for _, error in found)
+        # In the order of the columns: once a trace, and names would take as long as all else here.
+        return PackedTrace._make(
+            (
+                trace_id_in(value),
+                digest,
+                *row[k.SPANS_START : k.FIRST_DAY],
+                _days(row[k.FIRST_DAY], row[k.LAST_DAY]),
+                pieces,
+                errors,
+            )
         )
 
     def _with_odd_spans(
@@ -230,7 +226,7 @@ class Packer:
             decoded = tuple(_span_decoder.decode(joined[at:until]) for at, until, _ in odd)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        trace = _trace_of(bytes(joined[row[k.TRACE_ID_AT] : row[k.TRACE_ID_AT] + 16]), head, decoded)
+        trace = _trace_of(trace_id_in(value), head, decoded)
         rows = self._encoder.rows_of(trace, b"")
         if rows.poison or rows.trace is not trace:
             return None
@@ -271,7 +267,7 @@ class _Table(Generic[SharedT]):
         if entry == TABLE_ENTRIES or k.slot_of(records, at, end, slots, pool, pool_at) >= 0:
             return
         start, stop = int(pool_at[entry]), int(pool_at[entry]) + end - at
-        if stop > pool.size:
+        if stop + len(k.PADDING) > pool.size:
             pool = np.concatenate([pool, np.empty(max(pool.size, end - at), np.uint8)])
             self.arrays = (slots, pool, pool_at, ids, used)
         pool[start:stop] = records[at:end]
@@ -350,6 +346,11 @@ def _error_of(joined: bytearray, spans: memoryview, row: list[int]) -> ErrorSpan
         start_ns,
         bool(is_origin),
     )
+
+
+@lru_cache
+def _days(first: int, last: int) -> tuple[int, ...]:
+    return tuple(range(first, last + 1))
 
 
 @lru_cache(maxsize=65536)
