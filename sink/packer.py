@@ -1,5 +1,6 @@
 """Records of whole traces to rows, a batch at a time, by ``sink.kernels``; what these leave is the reference's."""
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,6 +40,7 @@ class Head(msgspec.Struct):
     scopes: tuple[Scope, ...]
 
 
+_NOTHING = np.empty(0, np.uint8)
 _head_decoder = msgspec.msgpack.Decoder(Head)
 _span_decoder = msgspec.msgpack.Decoder(TracedSpan)
 _resource_decoder = msgspec.msgpack.Decoder(Resource)
@@ -116,6 +118,7 @@ class Packer:
         self._scopes: _Table[Scope] = _Table(
             _scope_decoder.decode, lambda one: redaction.masked_scope(one.raw) == one.raw, self._encoder.id_of
         )
+        self._memory, self._memory_of_traces = _Memory(), _Memory()
         self._keys: _Table[str] = _Table(bytes.decode, lambda key: not redaction.is_secret(key), lambda _: 0)
         # All of it, or the first batch would wait for the rest.
         rows, _ = self.pack([])
@@ -133,11 +136,11 @@ class Packer:
         digests = [digest_of([unmarked(value)]) for value in values]
         longest = max(map(len, values), default=0)
         table = np.zeros((len(values), k.COLUMNS), np.int64)
-        spans = np.empty(3 * len(joined) + k.JSON_GROWTH * longest, np.uint8)
+        spans = self._memory.bytes_of(3 * len(joined) + k.JSON_GROWTH * longest)
         # The kernel asks whether there is room for what stands before a record's spans; what stands after them, a
         # rule's and a replay's name, has its room behind the end.
         size = 2 * len(joined) + k.JSON_GROWTH * longest + k.ROW_BYTES
-        traces = np.empty(size + longest, np.uint8)[:size]
+        traces = self._memory_of_traces.bytes_of(size + longest)
         odd = np.empty((1 + len(joined) // 256, k.ODD_COLUMNS), np.int64)
         errors = np.empty((1 + len(joined) // 256, k.ERROR_COLUMNS), np.int64)
         missing = np.empty((1024, 3), np.int64)
@@ -153,7 +156,7 @@ class Packer:
                 self._scopes.arrays,
                 self._keys.arrays,
                 spans,
-                traces,
+                traces[:size],
                 table,
                 odd,
                 errors,
@@ -238,6 +241,25 @@ class Packer:
         pieces.append(spans[start : row[k.SPANS_END]])
         places = {span.span_id: at for span, (at, _, _) in zip(decoded, odd, strict=True)}
         return tuple(pieces), [(places[error.span_id], error) for error in rows.errors]
+
+
+class _Memory:
+    """Memory that is used again, megabytes a batch: of what is new, the operating system clears each page first."""
+
+    def __init__(self) -> None:
+        self._spare: list[Bytes] = []
+
+    def bytes_of(self, size: int) -> Bytes:
+        """An array with anything in it. Its memory is spare again when nothing refers to the array or its ``data``.
+
+        Another array that is made of it does not count: numpy has that refer to the memory itself.
+        """
+        whole = self._spare.pop() if self._spare else _NOTHING
+        if whole.size < size:
+            whole = np.empty(size, np.uint8)
+        array = whole[:size]
+        weakref.finalize(array, self._spare.append, whole)
+        return array
 
 
 class _Table(Generic[SharedT]):
