@@ -55,9 +55,9 @@ $(VENV)/.audit: | $(BIN)/python
 	@touch $@
 
 # What numba compiles stands beside its source; a worker that finds nothing there compiles it while it works.
-$(VENV)/.compiled: tracecore/forest.py | $(VENV)/.runtime
+$(VENV)/.compiled: tracecore/forest.py tracecore/otlp_scan.py | $(VENV)/.runtime
 	@echo "tracewatch: compiling the analysis of traces"
-	@$(BIN)/python -m tracecore.batch_analysis
+	@$(BIN)/python -m stream.compiled
 	@touch $@
 
 system-packages:

@@ -10,10 +10,10 @@ import faust
 
 from stream.alerting.settings import AlertingSettings
 from stream.app import create_app
+from stream.compiled import warm_up
 from stream.settings import StreamSettings
 from stream.topic_creation import create_topics, partitions_of
 from stream.watchdog import watch
-from tracecore.batch_analysis import warm_up
 from tracecore.errors import TracewatchError
 from tracecore.logs import start_logging
 from tracecore.settings import KafkaSettings, LogSettings, RedactionSettings, read
@@ -27,7 +27,7 @@ async def _prepared(kafka: KafkaSettings, settings: StreamSettings) -> int:
 
 
 def _compile() -> None:
-    """Until this is done, traces are analysed by plain Python."""
+    """Until this is done, spans are decoded and traces analysed by plain Python."""
     began = time.monotonic()
     if warm_up():
         logger.info("analysis of traces is compiled, after %.1f s", time.monotonic() - began)

@@ -7,8 +7,9 @@ the bytes of every span stay as they came.
 import zlib
 from collections.abc import Iterable, Iterator
 
+from tracecore.batch_decoding import decode_spans
 from tracecore.errors import MalformedPayload
-from tracecore.otlp import RejectedSpan, decode_spans, encode_spans
+from tracecore.otlp import RejectedSpan, encode_spans
 from tracecore.otlp_json import otlp_of_json
 from tracecore.partition import partition_of
 from tracecore.span import Span

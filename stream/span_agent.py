@@ -23,9 +23,9 @@ from stream.hooks import Hooks
 from stream.outlet import Outlet
 from stream.pipeline import Closing, Outgoing, Pipeline, Rules, Tally
 from stream.watermark import changed_watermarks, watermark
+from tracecore.batch_decoding import decode_spans
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import MalformedPayload, UndecodableRecord
-from tracecore.otlp import decode_spans
 from tracecore.topics import HANDOVER_HEADER, REPLAY_END_HEADER, REPLAY_HEADER
 
 logger = logging.getLogger(__name__)

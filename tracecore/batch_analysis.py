@@ -204,7 +204,3 @@ def _numbers(values: Sequence[Hashable | None]) -> Array:
 def _by_number(numbers: Sequence[int], values: Sequence[T]) -> tuple[T, ...]:
     """The values that bear numbers, by number: those count up in the order of appearance."""
     return tuple(dict(zip(numbers, values, strict=True)).values())
-
-
-if __name__ == "__main__":
-    warm_up()

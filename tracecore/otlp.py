@@ -27,7 +27,7 @@ _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 # What ``Span._make`` does, without a step in Python for each span.
-_new_span = partial(tuple.__new__, Span)
+new_span = partial(tuple.__new__, Span)
 
 AttributeValue = None | bool | int | float | str | bytes | list["AttributeValue"] | dict[str, "AttributeValue"]
 
@@ -77,7 +77,7 @@ def decode_spans(request: bytes) -> tuple[list[Span], list[RejectedSpan]]:
         raise MalformedPayload(f"not an ExportTraceServiceRequest: {error}") from None
     spans: list[Span] = []
     rejected: list[RejectedSpan] = []
-    parse, name_of, status_of, new = _Fields.FromString, _interned_name, _status_code, _new_span
+    parse, name_of, status_of, new = _Fields.FromString, interned_name, status_code, new_span
     for resource_spans in message.resource_spans:
         resource = resource_of(resource_spans.resource, resource_spans.schema_url)
         for scope_spans in resource_spans.scope_spans:
@@ -225,13 +225,15 @@ def count_milli(trace_state: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _status_code(status: bytes) -> int:
+def status_code(status: bytes) -> int:
+    """The code in OTLP's Status message. Raises protobuf's ``DecodeError``."""
     code: int = _Status.FromString(status).code
     return code
 
 
 @lru_cache(maxsize=65536)
-def _interned_name(name: bytes) -> str:
+def interned_name(name: bytes) -> str:
+    """A span's name; equal bytes give the same object."""
     return name.decode("utf-8", "replace")
 
 

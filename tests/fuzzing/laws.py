@@ -15,6 +15,7 @@ from opentelemetry.context import Context
 from sink.detail import DetailReader
 from sink.errors import PoisonRow
 from stream.alerting.rules_file import BadRules, read_rules
+from tracecore import batch_decoding
 from tracecore.analysis import closed_trace
 from tracecore.errors import MalformedPayload
 from tracecore.jaeger_json import otlp_of_jaeger_json
@@ -51,10 +52,13 @@ HEADERS: Final = (
 def otlp(data: bytes) -> None:
     """OTLP in protobuf: decoded spans keep their bytes, rejected ones are rejected again; the rest can be asked for."""
     _gateway_agrees(decode_protobuf, data)
+    compiled = batch_decoding.plain_spans(data)
     try:
         spans, rejected = decode_spans(data)
     except MalformedPayload:
+        assert compiled is None
         return
+    assert compiled is None or (compiled, []) == (spans, rejected)
     again, none = decode_spans(encode_spans(spans))
     assert not none
     assert sorted(map(_bytes_of, again)) == sorted(map(_bytes_of, spans))

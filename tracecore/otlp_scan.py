@@ -1,0 +1,315 @@
+"""The bytes of an ExportTraceServiceRequest to columns of spans, compiled; ``otlp.decode_spans`` is what is meant.
+
+One walk over the bytes finds where everything stands and reads what is a number. It judges nothing: whatever is not
+exactly as OTLP's exporters write it (another wire type, a field twice, an id of another length, a number that is out
+of range, bytes that end too soon) makes it give up the whole request, which is the reference's then. Compiling is
+numba's, as in ``forest``.
+"""
+
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+#: Rows of the table of spans, which has a column a span. Places are positions in the request; a text is empty if it
+#: ends where it begins.
+RAW_AT, RAW_END, NAME, KIND, START_NS, END_NS, STATUS, STATUS_AT, STATUS_END, STATE_AT, STATE_END = range(11)
+_SPAN_ROWS = 11
+#: Columns of the table of scopes; ``SPANS`` is how many spans stand under it.
+RESOURCE_AT, RESOURCE_END, RESOURCE_URL_AT, RESOURCE_URL_END, SCOPE_AT, SCOPE_END, SCOPE_URL_AT, SCOPE_URL_END = range(
+    8
+)
+SPANS = 8
+_SCOPE_COLUMNS = 9
+
+#: A status that is not one of the three codes alone: the reference reads it.
+OTHER_STATUS = -1
+
+#: Ids and their tags: no span that can be assembled takes fewer bytes.
+_SMALLEST_SPAN = 30
+#: Scopes of a request, at most.
+_MOST_SCOPES = 4096
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_warm = threading.Event()
+
+Array = np.ndarray[Any, Any]
+
+
+class Scanned(NamedTuple):
+    """The spans of a request, in their order; ids are rows of bytes, a parent of zeros is none.
+
+    ``spans`` has a column a span, ``scopes`` a row a scope, with what is named above; spans of the first scope stand
+    first. ``names`` has where each distinct name begins and ends, and ``spans[NAME]`` which of them a span bears.
+    """
+
+    trace_ids: Array
+    span_ids: Array
+    parent_ids: Array
+    spans: Array
+    scopes: Array
+    names: Array
+
+
+def scanned(request: bytes) -> Scanned | None:
+    """None if the request is not plain enough. O(n) in bytes."""
+    most = len(request) // _SMALLEST_SPAN + 1
+    buffer = np.frombuffer(request, np.uint8)
+    trace_ids, span_ids = np.empty((most, 16), np.uint8), np.empty((most, 8), np.uint8)
+    parent_ids, spans = np.zeros((most, 8), np.uint8), np.empty((_SPAN_ROWS, most), np.int64)
+    names = np.empty((most, 2), np.int64)
+    scopes = np.empty((min(most, _MOST_SCOPES), _SCOPE_COLUMNS), np.int64)
+    slots = 16
+    while slots < 2 * most:
+        slots *= 2
+    found, scope_count, name_count = _scan(
+        buffer, trace_ids, span_ids, parent_ids, spans, scopes, names, np.full(slots, -1, np.int32)
+    )
+    if found < 0:
+        return None
+    return Scanned(
+        trace_ids[:found],
+        span_ids[:found],
+        parent_ids[:found],
+        spans[:, :found],
+        scopes[:scope_count],
+        names[:name_count],
+    )
+
+
+def is_warm() -> bool:
+    """True once ``warm_up`` is done: from then on nothing waits for the compiler."""
+    return _warm.is_set()
+
+
+def warm_up() -> None:
+    """Compile, or load what was compiled."""
+    scanned(b"")
+    _warm.set()
+
+
+@njit(cache=True, nogil=True)
+def _scan(b, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
+    """How many spans, scopes and names there are; -1 for the first if the request is the reference's."""
+    found = scope_count = name_count = 0
+    at, end = 0, b.size
+    while at < end:
+        field, wire, at = _tag(b, at, end)
+        if at < 0 or field != 1 or wire != _BYTES:
+            return -1, 0, 0
+        at, resource_end = _sized(b, at, end)
+        if at < 0:
+            return -1, 0, 0
+        first_scope = scope_count
+        resource_at = resource_until = url_at = url_until = -1
+        while at < resource_end:
+            field, wire, at = _tag(b, at, resource_end)
+            if at < 0 or wire != _BYTES:
+                return -1, 0, 0
+            at, value_end = _sized(b, at, resource_end)
+            if at < 0:
+                return -1, 0, 0
+            if field == 1 and resource_at < 0:
+                resource_at, resource_until = at, value_end
+            elif field == 3 and url_at < 0:
+                url_at, url_until = at, value_end
+            elif field == 2 and scope_count < len(scopes):
+                found, name_count = _scan_scope(
+                    b, at, value_end, found, name_count, trace_ids, span_ids, parent_ids, spans,
+                    scopes, scope_count, names, slots,
+                )  # fmt: skip
+                if found < 0:
+                    return -1, 0, 0
+                scope_count += 1
+            else:
+                return -1, 0, 0
+            at = value_end
+        if scope_count == first_scope and url_at < url_until:
+            return -1, 0, 0  # nobody would see whether this is a text
+        for scope in range(first_scope, scope_count):
+            scopes[scope, RESOURCE_AT], scopes[scope, RESOURCE_END] = max(resource_at, 0), max(resource_until, 0)
+            scopes[scope, RESOURCE_URL_AT], scopes[scope, RESOURCE_URL_END] = max(url_at, 0), max(url_until, 0)
+    return found, scope_count, name_count
+
+
+@njit(cache=True, nogil=True)
+def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, spans, scopes, scope, names, slots):
+    """How many spans and names there are with those of this scope; -1 for the first if it is the reference's."""
+    before = found
+    scope_at = scope_until = url_at = url_until = -1
+    while at < end:
+        field, wire, at = _tag(b, at, end)
+        if at < 0 or wire != _BYTES:
+            return -1, 0
+        at, value_end = _sized(b, at, end)
+        if at < 0:
+            return -1, 0
+        if field == 2:
+            if found >= len(names) or not _scan_span(b, at, value_end, found, trace_ids, span_ids, parent_ids, spans):
+                return -1, 0
+            name_count = _numbered(b, found, spans, names, name_count, slots)
+            found += 1
+        elif field == 1 and scope_at < 0:
+            scope_at, scope_until = at, value_end
+        elif field == 3 and url_at < 0:
+            url_at, url_until = at, value_end
+        else:
+            return -1, 0
+        at = value_end
+    scopes[scope, SCOPE_AT], scopes[scope, SCOPE_END] = max(scope_at, 0), max(scope_until, 0)
+    scopes[scope, SCOPE_URL_AT], scopes[scope, SCOPE_URL_END] = max(url_at, 0), max(url_until, 0)
+    scopes[scope, SPANS] = found - before
+    return found, name_count
+
+
+@njit(cache=True, nogil=True)
+def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
+    """Fill a span's column, and its ids; ``NAME`` gets where its name stands. False if it is odd."""
+    for row in range(_SPAN_ROWS):
+        spans[row, i] = 0
+    spans[RAW_AT, i], spans[RAW_END, i] = at, end
+    seen = name_at = name_end = 0
+    while at < end:
+        field, wire, at = _tag(b, at, end)
+        if at < 0 or not 0 < field < 17:
+            return False
+        # What may come many times: attributes, events, links.
+        if field != 9 and field != 11 and field != 13:
+            if seen & (1 << field):
+                return False
+            seen |= 1 << field
+        if field == 7 or field == 8:
+            if wire != _FIXED64 or end - at < 8 or b[at + 7] > 127:
+                return False
+            value = np.int64(0)
+            for k in range(7, -1, -1):
+                value = value << 8 | np.int64(b[at + k])
+            spans[START_NS if field == 7 else END_NS, i] = value
+            at += 8
+        elif field == 6 or field == 10 or field == 12 or field == 14:
+            # A kind; counts of what was dropped, up to 32 bits.
+            if wire != _VARINT:
+                return False
+            value, at = _varint(b, at, end)
+            if at < 0:
+                return False
+            if field == 6:
+                spans[KIND, i] = value
+        elif field == 16:
+            if wire != _FIXED32 or end - at < 4:
+                return False
+            at += 4
+        else:
+            if wire != _BYTES:
+                return False
+            at, value_end = _sized(b, at, end)
+            if at < 0:
+                return False
+            if field == 1 or field == 2:
+                if not _take_id(b, at, value_end, i, trace_ids if field == 1 else span_ids):
+                    return False
+            elif field == 4:
+                if value_end - at == 8:
+                    for k in range(8):
+                        parent_ids[i, k] = b[at + k]
+                elif value_end != at:
+                    return False
+            elif field == 3:
+                spans[STATE_AT, i], spans[STATE_END, i] = at, value_end
+            elif field == 5:
+                name_at, name_end = at, value_end
+            elif field == 15:
+                spans[STATUS, i] = _status(b, at, value_end)
+                spans[STATUS_AT, i], spans[STATUS_END, i] = at, value_end
+            at = value_end
+    if seen & 6 != 6:
+        return False
+    # A pair of places until it has a number: ``_numbered`` takes it from here.
+    spans[NAME, i] = name_at << 32 | name_end
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _take_id(b, at, end, i, ids):
+    """False if it is not of its length, or zero."""
+    if end - at != ids.shape[1]:
+        return False
+    is_zero = True
+    for k in range(ids.shape[1]):
+        ids[i, k] = b[at + k]
+        is_zero = is_zero and b[at + k] == 0
+    return not is_zero
+
+
+@njit(cache=True, nogil=True)
+def _status(b, at, end):
+    """The code of a status that says nothing else."""
+    if at == end:
+        return 0
+    if end - at == 2 and b[at] == 0x18 and b[at + 1] < 128:
+        return np.int64(b[at + 1])
+    return OTHER_STATUS
+
+
+@njit(cache=True, nogil=True)
+def _numbered(b, i, spans, names, count, slots):
+    """Give a span's name the number of its bytes; how many names there are then."""
+    at, end = spans[NAME, i] >> 32, spans[NAME, i] & 0xFFFFFFFF
+    size = end - at
+    # FNV-1a.
+    key = np.uint64(0xCBF29CE484222325)
+    for k in range(at, end):
+        key = (key ^ np.uint64(b[k])) * np.uint64(0x100000001B3)
+    mask = len(slots) - 1
+    slot = np.int64(key >> np.uint64(32)) & mask
+    while slots[slot] >= 0:
+        number = slots[slot]
+        known = names[number, 0]
+        if names[number, 1] - known == size:
+            k = 0
+            while k < size and b[known + k] == b[at + k]:
+                k += 1
+            if k == size:
+                spans[NAME, i] = number
+                return count
+        slot = (slot + 1) & mask
+    slots[slot] = count
+    names[count, 0], names[count, 1] = at, end
+    spans[NAME, i] = count
+    return count + 1
+
+
+@njit(cache=True, nogil=True)
+def _tag(b, at, end):
+    """Number and wire type of a field of number 1 to 16, and where its value begins: -1 if it is no such field."""
+    byte = np.int64(b[at])
+    if byte < 128:
+        return byte >> 3, byte & 7, at + 1
+    # The flags of a span, number 16, take a second byte.
+    if end - at >= 2 and b[at + 1] == 1 and byte < 136:
+        return 16, byte & 7, at + 2
+    return 0, 0, -1
+
+
+@njit(cache=True, nogil=True)
+def _varint(b, at, end):
+    """A number below 2**31, and where it ends: -1 if it is no such number."""
+    value, shift = np.int64(0), 0
+    while at < end and shift < 35:
+        byte = np.int64(b[at])
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return (value, at) if value < 1 << 31 else (0, -1)
+        shift += 7
+    return 0, -1
+
+
+@njit(cache=True, nogil=True)
+def _sized(b, at, end):
+    """Where a value of so many bytes begins and ends; -1 if it would end beyond ``end``."""
+    size, at = _varint(b, at, end)
+    if at < 0 or size > end - at:
+        return -1, -1
+    return at, at + size
