@@ -41,11 +41,24 @@ class Judges:
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """Failed calls that nobody answered, and slow spans."""
-        self._answered.learn(closed)
-        for resource in closed.resources:
-            if criticality := _criticality(resource):
-                self._criticality[resource.service] = criticality
-        return [*self._errors.on_trace(closed), *self._slow.on_trace(closed)]
+        return self.on_traces([closed])[0]
+
+    def on_traces(self, closed: Sequence[ClosedTrace]) -> list[list[Finding]]:
+        """``on_trace`` of each, in their order."""
+        self._answered.learn_all(closed)
+        self._learn_criticality(closed)
+        slow = self._slow.on_traces(closed)
+        return [[*self._errors.on_trace(trace), *found] for trace, found in zip(closed, slow, strict=True)]
+
+    def _learn_criticality(self, closed: Sequence[ClosedTrace]) -> None:
+        # A few objects, hundreds of times: hardly ever does one of them say how critical its service is.
+        distinct = {id(resource): resource for trace in closed for resource in trace.resources}
+        telling = {key: criticality for key, resource in distinct.items() if (criticality := _criticality(resource))}
+        if telling:
+            for trace in closed:
+                for resource in trace.resources:
+                    if criticality := telling.get(id(resource)):
+                        self._criticality[resource.service] = criticality
 
     def on_windows(
         self, windows: Sequence[Window], closed_until_ns: int, arrival_ns: int, partition: int, partitions: int

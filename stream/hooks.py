@@ -7,7 +7,7 @@ again (after a crash, or a rebalance) shows the same spans again; findings must 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
@@ -31,6 +31,15 @@ class TraceHook(Protocol):
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """Findings in one revision of a trace; a further revision (``revision > 1``) holds all of its spans again."""
+        ...
+
+
+@runtime_checkable
+class TracesHook(TraceHook, Protocol):
+    """A trace hook that judges many traces sooner than one by one."""
+
+    def on_traces(self, closed: Sequence[ClosedTrace]) -> list[list[Finding]]:
+        """``on_trace`` of each, in their order."""
         ...
 
 

@@ -6,22 +6,25 @@ It decides and sends nothing: every call returns the records to publish. The sam
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from stream.assembler import Assembler, Limits, Revision, SpanBudget
+from stream.attempt import attempt, outcome
 from stream.handover import Handover, HandoverRecord, handover_records
-from stream.hooks import Hooks
+from stream.hooks import Hooks, TraceHook, TracesHook
 from stream.sampling import Sampler, SamplingRule
-from stream.windows import WindowLimits, Windows
+from stream.windows import ToCount, WindowLimits, Windows
+from tracecore.analysis import Gathered
 from tracecore.batch_analysis import closed_traces
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import UndecodableRecord
 from tracecore.finding import Finding
 from tracecore.otlp import encode_spans
-from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind
+from tracecore.span import Span
 from tracecore.topics import REPLAY_HEADER, Topics
-from tracecore.tree import shared_span_id
 from tracecore.window import WINDOW_NS, OperationWindow, Window
 from tracecore.wire import encode_finding, encode_trace, encode_window
 
@@ -29,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 #: Later than any window ends.
 _END_OF_TIME_NS = 2**62
-
-_NO_IDS: frozenset[bytes] = frozenset()
 
 MISDATED_SPAN = "span time is not credible: counted at arrival"
 MISDATED_TRACE = "spans with times that are not credible were counted at their arrival"
@@ -82,6 +83,17 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
+class Understood(NamedTuple):
+    """A trace that closed, the ids of its spans with times that are not credible, and what detection found in it.
+
+    An exception is a bug that showed there.
+    """
+
+    trace: ClosedTrace | Exception
+    misdated: set[bytes] | Exception
+    findings: list[Finding] | Exception
+
+
 class Closing:
     """Traces of one stream of spans that closed and wait to be published, for many are analysed cheaper than one.
 
@@ -102,16 +114,23 @@ class Closing:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return []
-        analysed: Sequence[ClosedTrace | None] = [None] * len(waiting)
+        traces = self._analysed([revision for _, revision in waiting])
+        misdated = _counted(waiting, traces)
+        findings = _judged(waiting, traces)
+        out: list[Outgoing] = []
+        understood = map(Understood, traces, misdated, findings)
+        for (pipeline, revision), one in zip(waiting, understood, strict=True):
+            out += pipeline.published(revision, one)
+        return out
+
+    def _analysed(self, revisions: Sequence[Revision]) -> Sequence[ClosedTrace | Exception]:
+        gathered = [revision.gathered() for revision in revisions]
         try:
-            analysed = closed_traces([revision.gathered() for _, revision in waiting], self._replay_id)
+            return closed_traces(gathered, self._replay_id)
         except Exception:
             # Each alone then, so that the one to blame is found.
-            logger.exception("bug at one of %d traces", len(waiting))
-        out: list[Outgoing] = []
-        for (pipeline, revision), trace in zip(waiting, analysed, strict=True):
-            out += pipeline.published(revision, trace)
-        return out
+            logger.exception("bug at one of %d traces", len(revisions))
+            return [attempt(_analysed_alone, one, self._replay_id) for one in gathered]
 
 
 class Pipeline:
@@ -143,6 +162,11 @@ class Pipeline:
         self._sampler = Sampler(rules.sampling)
         self._closing = closing or Closing(replay_id)
         self._told_until_ns = 0
+
+    @property
+    def trace_hook(self) -> TraceHook | None:
+        """What judges traces as they close."""
+        return self._hooks.trace_hook
 
     @property
     def first_offset(self) -> int | None:
@@ -198,10 +222,20 @@ class Pipeline:
         self.windows.take_over(handover.decoded_windows(), handover.closed_until_ns, offset)
         self._told_until_ns = max(self._told_until_ns, handover.closed_until_ns)
 
-    def published(self, revision: Revision, analysed: ClosedTrace | None) -> list[Outgoing]:
-        """What comes of a trace that closed; it is analysed alone if it was not with others."""
+    def counted(self, closed: Sequence[tuple[Revision, ClosedTrace]]) -> list[set[bytes] | Exception]:
+        """Count traces that closed into windows; the ids of spans with times that are not credible."""
+        return self.windows.count_all(
+            [
+                ToCount(trace, revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
+                for revision, trace in closed
+            ]
+        )
+
+    def published(self, revision: Revision, understood: Understood) -> list[Outgoing]:
+        """What comes of a trace that closed, and was counted and judged."""
         try:
-            return self._publish(revision, analysed)
+            trace, misdated, findings = understood
+            return self._publish(revision, outcome(trace), outcome(misdated), outcome(findings))
         except Exception as error:
             # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
             logger.exception("bug at trace %s", revision.trace_id.hex())
@@ -214,25 +248,17 @@ class Pipeline:
         headers = (*dead_letter_headers(error), *self._headers)
         return Outgoing(self._topics.dead_letters, key, encode_spans(revision.spans), None, headers)
 
-    def _publish(self, revision: Revision, analysed: ClosedTrace | None) -> list[Outgoing]:
-        spans = revision.spans
-        trace = analysed or closed_traces([revision.gathered()], self._replay_id)[0]
+    def _publish(
+        self, revision: Revision, trace: ClosedTrace, misdated: set[bytes], findings: list[Finding]
+    ) -> list[Outgoing]:
         tally = self.tally
         tally.traces += 1
         tally.orphan_spans += trace.missing_parents
         tally.rootless_traces += trace.missing_root
-        misdated = self.windows.count(
-            trace,
-            _ids(spans[: revision.counted]) if revision.counted else _NO_IDS,
-            {span[1]: span[8] for span in spans if span[8] != ONE_SPAN_MILLI},
-            revision.last_arrival_ns,
-            revision.first_offset,
-        )
         if misdated:
             tally.misdated_spans += len(misdated)
             trace = _with_warnings(trace, misdated)
         out: list[Outgoing] = []
-        findings = self._hooks.trace_hook.on_trace(trace) if self._hooks.trace_hook is not None else []
         # An earlier revision may have been kept while this one waited.
         kept_by = revision.kept_by or (self.assembler.kept_by(trace.trace_id) if revision.revision > 1 else "")
         sampled_by = self._sampler.sampled_by(trace, revision.interesting or bool(findings), kept_by)
@@ -294,17 +320,55 @@ class Pipeline:
         return Outgoing(self._topics.findings, key, value, None, self._headers)
 
 
+def _analysed_alone(gathered: Gathered, replay_id: str) -> ClosedTrace:
+    return closed_traces([gathered], replay_id)[0]
+
+
+def _counted(
+    waiting: Sequence[tuple[Pipeline, Revision]], traces: Sequence[ClosedTrace | Exception]
+) -> list[set[bytes] | Exception]:
+    """By trace what ``Pipeline.counted`` says; each pipeline counts its own, in their order."""
+    counted: list[set[bytes] | Exception] = [set()] * len(waiting)
+    places: dict[Pipeline, list[int]] = {}
+    for place, ((pipeline, _), trace) in enumerate(zip(waiting, traces, strict=True)):
+        if not isinstance(trace, Exception):
+            places.setdefault(pipeline, []).append(place)
+    for pipeline, own in places.items():
+        closed = [(waiting[place][1], outcome(traces[place])) for place in own]
+        for place, misdated in zip(own, pipeline.counted(closed), strict=True):
+            counted[place] = misdated
+    return counted
+
+
+def _judged(
+    waiting: Sequence[tuple[Pipeline, Revision]], traces: Sequence[ClosedTrace | Exception]
+) -> list[list[Finding] | Exception]:
+    """By trace what detection finds in it. It hears of traces in the order in which they closed."""
+    judged: list[list[Finding] | Exception] = []
+    closed = [(pipeline.trace_hook, trace) for (pipeline, _), trace in zip(waiting, traces, strict=True)]
+    for hook, group in groupby(closed, itemgetter(0)):
+        judged += _judged_by(hook, [trace for _, trace in group])
+    return judged
+
+
+def _judged_by(hook: TraceHook | None, traces: Sequence[ClosedTrace | Exception]) -> list[list[Finding] | Exception]:
+    if hook is None:
+        return [[] for _ in traces]
+    sound = [trace for trace in traces if not isinstance(trace, Exception)]
+    if isinstance(hook, TracesHook) and len(sound) == len(traces):
+        try:
+            return [*hook.on_traces(sound)]
+        except Exception:
+            # One by one then, so that the one to blame is found.
+            logger.exception("bug at one of %d traces", len(traces))
+    return [trace if isinstance(trace, Exception) else attempt(hook.on_trace, trace) for trace in traces]
+
+
 def window_key(window: Window) -> bytes:
     """What partitions the windows topic: all parts of a series stand in one partition."""
     if isinstance(window, OperationWindow):
         return f"{window.service}\x1f{window.operation}".encode()
     return f"{window.caller}\x1f{window.callee}".encode()
-
-
-def _ids(spans: Sequence[Span]) -> set[bytes]:
-    """The ids that ``spans`` have in a closed trace; a server's may be a derived one."""
-    receiving = (SpanKind.SERVER, SpanKind.CONSUMER)
-    return {span.span_id for span in spans} | {shared_span_id(span.span_id) for span in spans if span.kind in receiving}
 
 
 def _with_warnings(trace: ClosedTrace, misdated: set[bytes]) -> ClosedTrace:

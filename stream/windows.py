@@ -16,21 +16,42 @@ A worker that begins where another was killed reads some traces again, of the ol
 the other's windows had closed as of what it committed, and counts nothing into those.
 """
 
-from collections.abc import Sequence, Set
+import logging
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from stream.attempt import attempt
+from tracecore.analysed import AnalysedSpans, PackedSpans
 from tracecore.buckets import SUB_BITS, Buckets, merged
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
 from tracecore.peers import peer_of
-from tracecore.span import ONE_SPAN_MILLI, SpanKind, StatusCode
+from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind, StatusCode
+from tracecore.tree import shared_span_id
 from tracecore.window import PARTS_APART, WINDOW_NS, HopWindow, OperationWindow, Window, window_start
+
+logger = logging.getLogger(__name__)
+
+try:
+    from stream import window_tally
+except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
+    window_tally = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from stream.window_tally import Tally
+
+#: Spans are sooner counted one by one, unless there are this many for each of their operations.
+MIN_SPANS_A_SERIES = 4
 
 #: Operations beyond ``max_series`` are counted under this name: a service that puts ids into names harms itself only.
 OTHER_OPERATION = "(other)"
 
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
 _ERROR = int(StatusCode.ERROR)
+_NO_IDS: frozenset[bytes] = frozenset()
 _CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
 
 
@@ -51,6 +72,16 @@ class WindowLimits:
     def in_time_ns(self) -> int:
         """How long after a window's end its spans come in time: a trace takes a while to close, the window must not."""
         return self.grace_ns - self.grace_ns // 5
+
+
+class ToCount(NamedTuple):
+    """A revision to count, and its spans as they were sent; the first ``counted`` of those were counted already."""
+
+    closed: ClosedTrace
+    spans: Sequence[Span]
+    counted: int
+    arrival_ns: int
+    first_offset: int
 
 
 class ClosedWindow(NamedTuple):
@@ -105,6 +136,16 @@ class _Series:
             self.failed = max(self.failed, trace_id)
         if duration_ns > self.slowest_ns:
             self.slowest_ns, self.slowest = duration_ns, trace_id
+
+    def add(self, spans: int, milli: int, error_milli: int, slowest_ns: int, slowest: str, failed: str) -> None:
+        """As ``count`` does of many spans, but for the buckets."""
+        self.changed = True
+        self.spans += spans
+        self.count_milli += milli
+        self.error_milli += error_milli
+        self.failed = max(self.failed, failed)
+        if slowest_ns > self.slowest_ns:
+            self.slowest_ns, self.slowest = slowest_ns, slowest
 
     def restore(self, window: Window, second: Buckets) -> None:
         self.spans += window.spans
@@ -162,11 +203,33 @@ class Windows:
         """The lowest offset that a window rests on which did not close yet."""
         return min((window.first_offset for window in self._windows.values() if not window.closed), default=None)
 
+    def count_all(self, revisions: Sequence[ToCount]) -> list[set[bytes] | Exception]:
+        """``count`` of each, in their order; those that were analysed together are added up by compiled code.
+
+        A bug at one does not keep the others from being counted: it is returned in its place.
+        """
+        misdated: list[set[bytes] | Exception] = []
+        for spans, group in groupby(revisions, _analysed):
+            run = list(group)
+            counted = self._count_together(spans, run) if spans is not None else None
+            misdated += counted if counted is not None else [attempt(self._count, revision) for revision in run]
+        return misdated
+
+    def _count(self, revision: ToCount) -> set[bytes]:
+        spans = revision.spans
+        return self.count(
+            revision.closed,
+            _ids(spans[: revision.counted]) if revision.counted else _NO_IDS,
+            {span[1]: span[8] for span in spans if span[8] != ONE_SPAN_MILLI},
+            revision.arrival_ns,
+            revision.first_offset,
+        )
+
     def count(
         self,
         closed: ClosedTrace,
         counted_already: Set[bytes],
-        milli_of: dict[bytes, int],
+        milli_of: Mapping[bytes, int],
         arrival_ns: int,
         first_offset: int,
     ) -> set[bytes]:
@@ -260,6 +323,71 @@ class Windows:
             else:
                 self._hop(window, series.caller, series.callee, series.operation).restore(series, series.gap)
 
+    def _count_together(self, spans: AnalysedSpans, run: Sequence[ToCount]) -> list[set[bytes] | Exception] | None:
+        """None, with nothing counted, if they are better counted one by one."""
+        if window_tally is None or not window_tally.is_warm():
+            return None
+        span_count = sum(revision.closed.span_count for revision in run)
+        if span_count < MIN_SPANS_A_SERIES * len(spans.operations.keys):
+            return None
+        limits, told_until_ns = self._limits, self._told_until_ns
+        numbers = [revision.closed.spans.trace for revision in run]  # type: ignore[attr-defined]
+        trace_ids = [revision.closed.trace_id for revision in run]
+        tally = attempt(
+            window_tally.tallied,
+            spans,
+            window_tally.Counted(
+                numbers, trace_ids, [one.arrival_ns for one in run], [one.first_offset for one in run]
+            ),
+            window_tally.TallyLimits(limits.past_ns, limits.future_ns, limits.in_time_ns, told_until_ns),
+        )
+        if isinstance(tally, Exception):
+            logger.error("bug at one of %d traces", len(run), exc_info=tally)
+            return None
+        if tally is None or not self._has_room(spans, tally):
+            return None
+        self._add(spans, tally, [*(trace_id.hex() for trace_id in trace_ids), ""])
+        misdated: list[set[bytes]] = [set() for _ in run]
+        if len(tally.misdated):
+            place = {number: k for k, number in enumerate(numbers)}
+            traces = np.searchsorted(spans.first, tally.misdated, side="right") - 1
+            for span, number in zip(tally.misdated.tolist(), traces.tolist(), strict=True):
+                misdated[place[number]].add(spans.spans[span].span_id)
+        return [*misdated]
+
+    def _has_room(self, spans: AnalysedSpans, tally: "Tally") -> bool:
+        """True if no window will hold too many series: which of them are summed up hangs on the order of spans."""
+        operation_count = len(spans.operations.keys)
+        is_operation = tally.series[:, window_tally.KEY] < operation_count
+        of = tally.series[:, window_tally.WINDOW]
+        counts = zip(
+            tally.windows.tolist(),
+            np.bincount(of[is_operation], minlength=len(tally.windows)).tolist(),
+            np.bincount(of[~is_operation], minlength=len(tally.windows)).tolist(),
+            strict=True,
+        )
+        for (start_ns, part, _), operations, hops in counts:
+            window = self._windows.get((start_ns, part))
+            held = (len(window.operations), len(window.hops)) if window is not None else (0, 0)
+            if max(held[0] + operations, held[1] + hops) > self._limits.max_series:
+                return False
+        return True
+
+    def _add(self, spans: AnalysedSpans, tally: "Tally", trace_ids: Sequence[str]) -> None:
+        windows = [self._window(start_ns, part, offset) for start_ns, part, offset in tally.windows.tolist()]
+        operations, calls = spans.operations.keys, spans.calls.keys
+        histograms: list[Buckets] = []
+        for window, key, count, milli, error_milli, slowest_ns, slowest, failed in tally.series.tolist():
+            if key < len(operations):
+                series = self._operation(windows[window], *operations[key])
+            else:
+                series = self._hop(windows[window], *calls[key - len(operations)])
+            series.add(count, milli, error_milli, slowest_ns, trace_ids[slowest], trace_ids[failed])
+            histograms += (series.duration, series.second)
+        for histogram, bucket, count in tally.buckets.tolist():
+            buckets = histograms[histogram]
+            buckets[bucket] = buckets.get(bucket, 0) + count
+
     def _window_of(self, start_ns: int, arrival_ns: int, first_offset: int) -> _Window | None:
         is_late = arrival_ns >= start_ns + WINDOW_NS + self._limits.in_time_ns
         part = (arrival_ns - start_ns) // WINDOW_NS if is_late else 0
@@ -309,7 +437,7 @@ class Windows:
                 series.append(
                     OperationWindow(
                         start_ns, service, operation, kind, partition, s.spans, s.count_milli, s.error_milli,
-                        dict(s.duration), dict(s.second), s.slowest, s.failed,
+                        _sorted(s.duration), _sorted(s.second), s.slowest, s.failed,
                     )
                 )  # fmt: skip
         for (caller, callee, operation), s in window.hops.items():
@@ -318,7 +446,7 @@ class Windows:
                 series.append(
                     HopWindow(
                         start_ns, caller, callee, operation, partition, s.spans, s.count_milli, s.error_milli,
-                        dict(s.duration), dict(s.second), s.slowest, s.failed,
+                        _sorted(s.duration), _sorted(s.second), s.slowest, s.failed,
                     )
                 )  # fmt: skip
         return series
@@ -330,3 +458,21 @@ def _client_of(span: TracedSpan, by_id: dict[bytes, TracedSpan]) -> TracedSpan |
         return None
     parent = by_id.get(span.tree_parent_id)
     return parent if parent is not None and parent.kind in _CALLING else None
+
+
+def _analysed(revision: ToCount) -> AnalysedSpans | None:
+    """What holds the spans of a revision as columns, if all of them are to be counted."""
+    spans: object = revision.closed.spans
+    return spans.analysed if isinstance(spans, PackedSpans) and not revision.counted else None
+
+
+def _ids(spans: Sequence[Span]) -> set[bytes]:
+    """The ids that ``spans`` have in a closed trace; a server's may be a derived one."""
+    return {span.span_id for span in spans} | {
+        shared_span_id(span.span_id) for span in spans if span.kind in _RECEIVING
+    }
+
+
+def _sorted(buckets: Buckets) -> Buckets:
+    # By index: in which order they were filled hangs on how many traces were counted at once.
+    return dict(sorted(buckets.items()))

@@ -7,35 +7,44 @@ one.
 
 from array import array
 from collections.abc import Hashable, Sequence
-from itertools import accumulate, chain, compress, repeat
-from typing import Any, TypeVar
+from itertools import accumulate, chain, compress
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tracecore.analysis import Gathered, closed_trace, new_segment, traced_spans
+from tracecore.analysed import AnalysedSpans
+from tracecore.analysis import Gathered, closed_trace
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dependency_links import links_told
 from tracecore.skew import MAX_SKEW_NS
-from tracecore.span import Resource, Scope, Span, StatusCode
+from tracecore.span import MAX_COUNT_MILLI, Resource, Scope, Span, StatusCode
 
 try:
-    from tracecore import forest
+    from tracecore import forest, packing
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
-    forest = None  # type: ignore[assignment]
+    forest = packing = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from tracecore.forest import Columns, Forest
 
 #: Fewer spans than this are sooner analysed one by one.
 MIN_SPANS = 40
+#: Where fewer spans bear each name, whoever counts or judges them does so one by one, and looks at all.
+MIN_SPANS_A_NAME = 4
 
 _ERROR = int(StatusCode.ERROR)
 _NO_ID = bytes(8)
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Hashable)
 Array = np.ndarray[Any, Any]
 
 
 def closed_traces(gathered: Sequence[Gathered], replay_id: str = "") -> list[ClosedTrace]:
-    """``closed_trace`` of each, in their order. Raises what that raises."""
-    if forest is None or not forest.is_warm() or sum(len(one.spans) for one in gathered) < MIN_SPANS:
+    """``closed_trace`` of each, in their order. Raises what that raises.
+
+    Spans and critical paths may be such that are made when somebody looks (``tracecore.packed``).
+    """
+    if not _is_warm() or sum(len(one.spans) for one in gathered) < MIN_SPANS:
         return [_alone(one, replay_id) for one in gathered]
     return _together(gathered, replay_id)
 
@@ -44,8 +53,13 @@ def warm_up() -> bool:
     """Compile, or load what was compiled; False if there is nothing to compile with. Takes seconds the first time."""
     if forest is None:
         return False
+    packing.warm_up()
     forest.warm_up()
     return True
+
+
+def _is_warm() -> bool:
+    return forest is not None and forest.is_warm() and packing.is_warm()
 
 
 def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
@@ -64,50 +78,23 @@ def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
 def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]:
     spans = list(chain.from_iterable(one.spans for one in gathered))
     first = list(accumulate((len(one.spans) for one in gathered), initial=0))
-    columns = _columns(spans, first)
-    if columns is None:
+    given = _given(spans, first)
+    if given is None:
         return [_alone(one, replay_id) for one in gathered]
-    found = forest.forest_of(columns, MAX_SKEW_NS)
-    order = found.order.tolist()
-    in_order = list(map(spans.__getitem__, order))
-    fields = list(zip(*in_order, strict=True))
-    _, span_ids, _, _, _, _, _, statuses, _, resources, scopes, _ = fields
-    base = np.repeat(columns.first[:-1], np.diff(columns.first))
-    # Number -1, the last of these, is the parent of a root.
-    tree_parents = np.where(found.parents < 0, -1, found.parents + base).tolist()
+    found = forest.forest_of(given.columns, MAX_SKEW_NS)
+    analysed = AnalysedSpans(
+        spans, given.columns, found, given.names, given.statuses, given.counts_milli, given.service_names,
+        given.span_names,
+    )  # fmt: skip
     parents, gaps, above, tells = (column.tolist() for column in (found.parents, found.gaps, found.above, found.tells))
-    local_resources, local_scopes = found.local_resources.tolist(), found.local_scopes.tolist()
-    traced = list(
-        traced_spans(
-            fields,
-            span_ids=span_ids,
-            tree_parent_ids=map((*span_ids, b"").__getitem__, tree_parents),
-            depths=found.depths.tolist(),
-            skews=found.skews.tolist(),
-            self_times=found.self_times.tolist(),
-            path_shares=found.path_shares.tolist(),
-            gaps=gaps,
-            warnings=repeat(()),
-            resource_of=local_resources,
-            scope_of=local_scopes,
-        )
-    )
-    durations = (columns.ends - columns.starts)[found.order].tolist()
-    path_first = found.path_first.tolist()
-    path_spans = found.path_spans[: path_first[-1]] + np.repeat(columns.first[:-1], np.diff(found.path_first))
-    path = list(
-        map(
-            new_segment,
-            zip(
-                map(span_ids.__getitem__, path_spans.tolist()),
-                found.path_starts[: path_first[-1]].tolist(),
-                found.path_ends[: path_first[-1]].tolist(),
-                strict=True,
-            ),
-        )
-    )
+    durations = (analysed.ends - analysed.starts).tolist()
+    error_counts = np.diff(np.concatenate(((0,), np.cumsum(analysed.failed)))[given.columns.first]).tolist()
+    resource_tables = _tables(given.columns.resources, found.local_resources, given.columns, found)
+    scope_tables = _tables(given.columns.scopes, found.local_scopes, given.columns, found)
     needs_repair, origins = found.needs_repair.tolist(), found.origins.tolist()
     starts, ends = found.starts.tolist(), found.ends.tolist()
+    in_order = analysed.spans
+    is_packed = len(spans) >= MIN_SPANS_A_NAME * len(given.span_names)
     closed: list[ClosedTrace] = []
     for t, one in enumerate(gathered):
         if needs_repair[t]:
@@ -115,8 +102,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
             continue
         low, high = first[t], first[t + 1]
         root: Span = in_order[low]
-        own_resources: tuple[Resource, ...] = _by_number(local_resources[low:high], resources[low:high])
-        own_scopes: tuple[Scope, ...] = _by_number(local_scopes[low:high], scopes[low:high])
+        resources = tuple(map(given.resources.__getitem__, resource_tables[t]))
         closed.append(
             ClosedTrace(
                 trace_id=one.trace_id,
@@ -130,14 +116,14 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
                 first_arrival_ns=one.first_arrival_ns,
                 last_arrival_ns=one.last_arrival_ns,
                 span_count=high - low,
-                error_count=statuses[low:high].count(_ERROR),
+                error_count=error_counts[t],
                 duplicate_count=one.duplicate_count,
                 missing_root=False,
                 missing_parents=0,
-                error_origin=span_ids[low + origins[t]] if origins[t] >= 0 else b"",
+                error_origin=in_order[low + origins[t]].span_id if origins[t] >= 0 else b"",
                 count_milli=root.count_milli,
-                services=tuple(sorted({resource.service for resource in own_resources})),
-                critical_path=tuple(path[path_first[t] : path_first[t + 1]]),
+                services=tuple(sorted({resource.service for resource in resources})),
+                critical_path=analysed.path_of(t) if is_packed else analysed.made_path(t),
                 links=links_told(
                     in_order[low:high],
                     compress(range(high - low), tells[low:high]),
@@ -147,29 +133,52 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
                     gaps[low:high],
                 ),
                 warnings=(),
-                resources=own_resources,
-                scopes=own_scopes,
-                spans=tuple(traced[low:high]),
+                resources=resources,
+                scopes=tuple(map(given.scopes.__getitem__, scope_tables[t])),
+                spans=analysed.spans_of(t) if is_packed else analysed.made_spans(t),
                 replay_id=replay_id,
             )
         )
     return closed
 
 
-def _columns(spans: Sequence[Span], first: Sequence[int]) -> "forest.Columns | None":
+class _Given(NamedTuple):
+    """What there is to analyse, and what its numbers mean."""
+
+    columns: "Columns"
+    names: Array
+    statuses: Array
+    counts_milli: Array
+    service_names: list[str]
+    span_names: list[str]
+    resources: list[Resource]
+    scopes: list[Scope]
+
+
+def _given(spans: Sequence[Span], first: Sequence[int]) -> _Given | None:
     """What compiled code reads; None if numbers or ids do not fit, as in spans that no decoder made."""
-    _, span_ids, parent_ids, _, kinds, starts, ends, statuses, _, resources, scopes, _ = zip(*spans, strict=True)
+    _, span_ids, parent_ids, names, kinds, starts, ends, statuses, counts, resources, scopes, raws = zip(
+        *spans, strict=True
+    )
     ids, parents = b"".join(span_ids), b"".join([parent_id or _NO_ID for parent_id in parent_ids])
-    if len(ids) != 8 * len(spans) or len(parents) != 8 * len(spans):
+    if len(ids) != 8 * len(spans) or len(parents) != 8 * len(spans) or max(map(len, raws)) >= 1 << 32:
         return None
     try:
         # An array of the standard library takes a tuple's integers in a third of the time that numpy does.
         start_array, end_array = (np.frombuffer(array("Q", times), np.int64) for times in (starts, ends))
+        count_array = np.frombuffer(array("q", counts), np.int64)
     except OverflowError:
         return None
-    resource_at, distinct_resources = _distinct(resources)
-    scope_at, distinct_scopes = _distinct(scopes)
-    return forest.Columns(
+    if count_array.min() < 0 or count_array.max() > MAX_COUNT_MILLI:
+        return None
+    resource_of, distinct_resources = _numbered(resources)
+    scope_of, distinct_scopes = _numbered(scopes)
+    service_of, service_names = _numbered([resource.service for resource in distinct_resources])
+    name_of, span_names = _numbered(names)
+    hosts: dict[str, int] = {"": -1}
+    host_of = np.array([hosts.setdefault(resource.host, len(hosts)) for resource in distinct_resources], np.int64)
+    status_array = np.frombuffer(array("q", statuses), np.int64)
+    columns = forest.Columns(
         np.array(first, np.int64),
         np.frombuffer(ids, ">u8").astype(np.uint64),
         np.frombuffer(parents, ">u8").astype(np.uint64),
@@ -177,30 +186,35 @@ def _columns(spans: Sequence[Span], first: Sequence[int]) -> "forest.Columns | N
         start_array,
         end_array,
         np.frombuffer(array("q", kinds), np.int64),
-        np.frombuffer(array("q", statuses), np.int64) == _ERROR,
-        _numbers([resource.host or None for resource in distinct_resources])[resource_at],
-        _numbers([resource.service for resource in distinct_resources])[resource_at],
-        _numbers(distinct_resources)[resource_at],
-        _numbers(distinct_scopes)[scope_at],
+        status_array == _ERROR,
+        host_of[resource_of],
+        service_of[resource_of],
+        resource_of,
+        scope_of,
+    )
+    return _Given(
+        columns, name_of, status_array, count_array, service_names, span_names, distinct_resources, distinct_scopes
     )
 
 
-def _distinct(values: Sequence[Any]) -> tuple[Array, list[Any]]:
-    """Each value's place among the distinct objects, and those."""
+def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
+    """By value its number, counted in the order of appearance; and the values by number."""
+    # Most values are one of few objects: telling objects apart saves hashing a resource's bytes for every span.
     keys = list(map(id, values))
     objects = dict(zip(keys, values, strict=True))
-    if len(objects) == 1:
-        return np.zeros(len(keys), np.int64), [values[0]]
-    place = dict(zip(objects, range(len(objects)), strict=True))
-    return np.frombuffer(array("q", list(map(place.__getitem__, keys))), np.int64), list(objects.values())
+    by_value: dict[T, int] = {}
+    number = {key: by_value.setdefault(value, len(by_value)) for key, value in objects.items()}
+    if len(by_value) == 1:
+        return np.zeros(len(keys), np.int64), list(by_value)
+    return np.frombuffer(array("q", list(map(number.__getitem__, keys))), np.int64), list(by_value)
 
 
-def _numbers(values: Sequence[Hashable | None]) -> Array:
-    """A number by value, -1 for None."""
-    known: dict[Hashable, int] = {}
-    return np.array([-1 if value is None else known.setdefault(value, len(known)) for value in values], np.int64)
-
-
-def _by_number(numbers: Sequence[int], values: Sequence[T]) -> tuple[T, ...]:
-    """The values that bear numbers, by number: those count up in the order of appearance."""
-    return tuple(dict(zip(numbers, values, strict=True)).values())
+def _tables(numbers: Array, local: Array, columns: "Columns", found: "Forest") -> list[list[int]]:
+    """By trace the ``numbers`` that its spans have, by their ``local`` ones, which count up as they appear."""
+    count = len(columns.first) - 1
+    apart = np.repeat(np.arange(count) * (len(local) + 1), np.diff(columns.first))
+    highest = np.maximum.accumulate(local + apart)
+    appears = np.nonzero(np.diff(highest, prepend=-1))[0]
+    appearing = numbers[found.order[appears]].tolist()
+    bounds = np.searchsorted(appears, columns.first).tolist()
+    return [appearing[bounds[t] : bounds[t + 1]] for t in range(count)]

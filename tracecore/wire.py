@@ -15,12 +15,13 @@ from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
 from tracecore.health import Health
+from tracecore.packed import as_messagepack
 from tracecore.silence import Silence
 from tracecore.span import Resource, Scope
 from tracecore.topics import MAX_RECORD_BYTES
 from tracecore.window import HopWindow, OperationWindow, Window
 
-_msgpack = msgspec.msgpack.Encoder()
+_msgpack = msgspec.msgpack.Encoder(enc_hook=as_messagepack)
 _json = msgspec.json.Encoder()
 _trace_decoder = msgspec.msgpack.Decoder(ClosedTrace)
 _operation_decoder = msgspec.msgpack.Decoder(OperationWindow)

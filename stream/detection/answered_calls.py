@@ -1,13 +1,27 @@
 """Which client operations are answered by traced servers: their self time is the gap of a hop, not the caller's own."""
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from stream.detection.runs import numbers_of, runs
+from tracecore.analysed import AnalysedSpans
 from tracecore.closed_trace import ClosedTrace
 from tracecore.span import SpanKind
 from tracecore.window import OperationWindow, Window
+
+try:
+    from stream.detection import usual_spans
+except (ImportError, RuntimeError):  # no numba: then there are no runs to learn at once
+    usual_spans = None  # type: ignore[assignment]
 
 # Plain integers: to compare with an enum's member costs three times as much, for every span.
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
 _CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
 
+#: How fast the share of answered calls is followed.
+RATE = 0.05
 #: Client operations remembered; beyond it new ones count as not answered.
 MAX_OPERATIONS = 50_000
 
@@ -17,6 +31,13 @@ class AnsweredCalls:
 
     def __init__(self) -> None:
         self._answered: dict[tuple[str, str], float] = {}
+
+    def learn_all(self, closed: Sequence[ClosedTrace]) -> None:
+        """``learn`` each, in their order; those that were analysed together by compiled code."""
+        for spans, traces in runs(closed):
+            if spans is None or not self._learn_together(spans, traces):
+                for trace in traces:
+                    self.learn(trace)
 
     def learn(self, closed: ClosedTrace) -> None:
         """Note for each client operation of a trace how often a server answered it. O(spans)."""
@@ -30,11 +51,28 @@ class AnsweredCalls:
             if share is None and len(self._answered) >= MAX_OPERATIONS:
                 continue
             now = 1.0 if span.span_id in answered else 0.0
-            self._answered[key] = now if share is None else share + 0.05 * (now - share)
+            self._answered[key] = now if share is None else share + RATE * (now - share)
 
     def without(self, windows: list[Window]) -> list[Window]:
         """``windows`` but those of client operations that are mostly answered."""
         return [window for window in windows if not self._is_answered(window)]
+
+    def _learn_together(self, spans: AnalysedSpans, traces: Sequence[ClosedTrace]) -> bool:
+        """False, with nothing learned, if not all operations could be remembered."""
+        operations = spans.operations
+        # Kinds of one name share what is known of it.
+        number: dict[tuple[str, str], int] = {}
+        of_operation = np.array(
+            [number.setdefault((service, name), len(number)) for service, name, _ in operations.keys], np.int64
+        )
+        if len(self._answered) + len(number) > MAX_OPERATIONS:
+            return False
+        shares = np.array([self._answered.get(key, math.nan) for key in number])
+        usual_spans.UsualSpans(spans, numbers_of(traces)).follow_answers(of_operation[operations.of], shares, RATE)
+        for key, share in zip(number, shares.tolist(), strict=True):
+            if not math.isnan(share):
+                self._answered[key] = share
+        return True
 
     def _is_answered(self, window: Window) -> bool:
         if not isinstance(window, OperationWindow) or window.kind not in _CALLING:

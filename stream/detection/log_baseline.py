@@ -19,6 +19,10 @@ from dataclasses import dataclass
 WINSOR_SIGMAS = 3.0
 #: No spread is believed below this: a factor of 1.1 is no news, however steady a series was.
 MIN_SIGMA = 0.1
+#: A memory of about five hundred observations.
+ALPHA = 0.002
+#: Until so many observations all are equal, and none is pulled in.
+MIN_COUNT = 30
 _MIN_VARIANCE = MIN_SIGMA**2
 
 
@@ -26,7 +30,7 @@ _MIN_VARIANCE = MIN_SIGMA**2
 class LogBaseline:
     """Level and variance of ln(duration in ns) with a memory of about ``1 / alpha`` observations."""
 
-    alpha: float = 0.002
+    alpha: float = ALPHA
     count: int = 0
     level: float = 0.0
     variance: float = 0.0
@@ -49,7 +53,7 @@ class LogBaseline:
         """Take an observation in."""
         self.learn_log(math.log(max(duration_ns, 1)))
 
-    def learn_log(self, x: float, min_count: int = 30) -> None:
+    def learn_log(self, x: float, min_count: int = MIN_COUNT) -> None:
         """Take in the logarithm of an observation. Until ``min_count`` all are equal, and none is pulled in."""
         # Once a span, so without calls and with each field read once.
         self.count = count = self.count + 1

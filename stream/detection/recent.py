@@ -25,6 +25,10 @@ class Recent(Generic[K, V]):
     def __len__(self) -> int:
         return len(self.young) + len(self._old)
 
+    def has_room(self, count: int) -> bool:
+        """True if to ask for ``count`` keys, whichever they are, makes nothing fall."""
+        return len(self.young) + count <= self._half
+
     def of(self, key: K) -> V:
         """The value of a key."""
         value = self.young.get(key)

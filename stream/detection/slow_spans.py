@@ -9,16 +9,28 @@ is "most" only while the caller's other hops and its own time are as usual, for 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
 
 from stream.detection.finding_id import finding_id
 from stream.detection.log_baseline import LogBaseline
 from stream.detection.recent import Recent
+from stream.detection.runs import numbers_of, runs
+from tracecore.analysed import AnalysedSpans
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.finding import Finding
 from tracecore.span import SpanKind
+
+try:
+    from stream.detection import usual_spans
+except (ImportError, RuntimeError):  # no numba: then there are no runs to judge at once
+    usual_spans = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from stream.detection.usual_spans import Array, Bounds, SlowShares, UsualSpans
 
 MILLISECOND_NS = 1_000_000
 #: How fast the share of slow traces is followed, and from where it is most of them: seven in a row.
@@ -27,6 +39,8 @@ SHARE_RATE, MOST = 0.2, 0.75
 NO_SHARE = 0.001
 #: Another hop of the caller, or its own time, that is slow in this share of traces makes the caller a suspect.
 SUSPECT = 0.3
+#: Spans are sooner judged one by one, unless there are this many for each of their series.
+MIN_SPANS_A_SERIES = 3
 # Plain integers: to compare with an enum's member costs three times as much, for every span.
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
 _CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
@@ -70,9 +84,17 @@ class SlowSpans:
         #: The same of a service's own time (its name), and of a hop (caller, callee).
         self._slow_parts: dict[tuple[str, ...], float] = {}
 
+    def on_traces(self, closed: Sequence[ClosedTrace]) -> list[list[Finding]]:
+        """``on_trace`` of each, in their order; what is usual is learned by compiled code."""
+        return [
+            found
+            for spans, traces in runs(closed, _is_judged)
+            for found in (self._on_usual(spans, traces) if spans is not None else map(self.on_trace, traces))
+        ]
+
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """The slowest part of the trace that is far outside its baseline, if there is one; O(spans)."""
-        if closed.revision > 1 or closed.missing_parents:
+        if not _is_judged(closed):
             # Read before, or with holes: what a missing child did would be taken for its parent's self time.
             return []
         seen = _Seen()
@@ -96,6 +118,70 @@ class SlowSpans:
         _, span, part, usual_ns = seen.slowest
         extent = self._extent(span, part, service_of.get(span.tree_parent_id, ""))
         return [self._finding(closed, span, part, usual_ns, extent)]
+
+    def _on_usual(self, spans: AnalysedSpans, traces: Sequence[ClosedTrace]) -> list[list[Finding]]:
+        found: list[list[Finding]] = []
+        usual = usual_spans.UsualSpans(spans, numbers_of(traces))
+        keys = [_series_key(spans, series) for series in usual.series]
+        position = 0
+        # Of more series than there is room for, which are forgotten hangs on the order of all spans.
+        if self._baselines.has_room(len(keys)):
+            bounds = self._bounds(spans)
+            least = MIN_SPANS_A_SERIES * len(keys)
+            while position < len(traces) and sum(trace.span_count for trace in traces[position:]) >= least:
+                position = self._learned(usual, position, keys, bounds)
+                found += [[] for _ in range(position - len(found))]
+                if position < len(traces):
+                    found.append(self.on_trace(traces[position]))
+                    position += 1
+        return found + [self.on_trace(trace) for trace in traces[position:]]
+
+    def _learned(self, usual: "UsualSpans", start: int, keys: Sequence[SeriesKey], bounds: "Bounds") -> int:
+        """Learn from position ``start`` on until something may be slow; how far that went."""
+        count = 2 * len(usual.spans.operations.keys)
+        state = usual_spans.Baselines(np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
+        held = [self._baselines.of(key) for key in keys]
+        state.counts[usual.series] = [baseline.count for baseline in held]
+        state.levels[usual.series] = [baseline.level for baseline in held]
+        state.variances[usual.series] = [baseline.variance for baseline in held]
+        shares, hops = self._shares(usual.spans, keys, usual.series)
+        position = usual.learned(start, state, bounds, shares)
+        _keep(self._slow_shares, keys, shares.series[usual.series])
+        _keep(self._slow_parts, [(service,) for service in usual.spans.service_names], shares.services)
+        _keep(self._slow_parts, hops, shares.by_hop)
+        learned = (column[usual.series].tolist() for column in state)
+        for baseline, *values in zip(held, *learned, strict=True):
+            baseline.count, baseline.level, baseline.variance = values
+        return position
+
+    def _bounds(self, spans: AnalysedSpans) -> "Bounds":
+        settings = [self._settings_of(service) for service, _, _ in spans.operations.keys]
+        return usual_spans.Bounds(
+            np.array([one.min_count for one in settings], np.int64),
+            np.array([one.min_score for one in settings], np.float64),
+            np.array([usual_spans.log_ratio(one.min_ratio) for one in settings], np.float64),
+            np.array([one.floor_ns for one in settings], np.int64),
+        )
+
+    def _shares(
+        self, spans: AnalysedSpans, keys: Sequence[SeriesKey], series: Sequence[int]
+    ) -> tuple["SlowShares", Sequence[tuple[str, ...]]]:
+        """What is followed, as far as it may show in ``spans``; and which hops those are."""
+        of_series = np.zeros(2 * len(spans.operations.keys))
+        of_series[series] = [self._slow_shares.get(key, 0.0) for key in keys]
+        number = {service: n for n, service in enumerate(spans.service_names)}
+        hops: list[tuple[str, ...]] = [
+            place for place in self._slow_parts if len(place) == 2 and number.keys() >= set(place)
+        ]
+        shares = usual_spans.SlowShares(
+            of_series,
+            np.array([self._slow_parts.get((service,), 0.0) for service in spans.service_names], np.float64),
+            np.array([[number[service] for service in hop] for hop in hops], np.int64).reshape(-1, 2),
+            np.array([self._slow_parts[hop] for hop in hops], np.float64),
+            SHARE_RATE,
+            NO_SHARE,
+        )
+        return shares, hops
 
     def _judge(
         self, span: TracedSpan, part: Part, taken_ns: int, place: tuple[str, ...], seen: "_Seen", follows: bool
@@ -156,6 +242,15 @@ class SlowSpans:
         )
 
 
+def _is_judged(closed: ClosedTrace) -> bool:
+    return closed.revision == 1 and not closed.missing_parents
+
+
+def _series_key(spans: AnalysedSpans, series: int) -> SeriesKey:
+    service, name, kind = spans.operations.keys[series // 2]
+    return service, name, kind, "gap" if series % 2 else "self_time"
+
+
 def _path(closed: ClosedTrace, span: TracedSpan) -> tuple[str, ...]:
     """The services from the trace's root to a span, each once."""
     by_id = {one.span_id: one for one in closed.spans}
@@ -188,3 +283,14 @@ def _follow(shares: dict[Key, float], slow: Mapping[Key, bool]) -> None:
             shares[key] = share
         elif key in shares:
             del shares[key]
+
+
+def _keep(shares: dict[Key, float], keys: Sequence[Key], followed: "Array") -> None:
+    """Bring the shares of ``keys`` up to date; none is new, and one that is next to nothing is not kept."""
+    if not shares:
+        return
+    for key, share in zip(keys, followed.tolist(), strict=True):
+        if share:
+            shares[key] = share
+        else:
+            shares.pop(key, None)

@@ -79,3 +79,25 @@ def _tidy(shapes: list[tuple[int, int, int, int, int, Resource, bytes]]) -> list
         )
         for number, (parent, kind, start, duration, status, resource, raw) in enumerate(shapes, 1)
     ]  # fmt: skip
+
+
+def tidy_traces(max_traces: int = 8) -> st.SearchStrategy[list[list[Span]]]:
+    """Tidy traces of few operations, each with an id of its own; some last for nanoseconds, some for half a minute."""
+    shape = st.tuples(
+        tidy_trace(), st.sampled_from([1, 10**6, 3 * 10**8]), st.sampled_from([1000, 1000, 4000]), st.booleans()
+    )
+    return st.lists(shape, min_size=1, max_size=max_traces).map(
+        lambda traces: [
+            [
+                span._replace(
+                    trace_id=trace_id((number * 7 + 3) % 100 << 60 | number + 1),
+                    name=f"work {span.span_id[-1] % 3}" if is_varied else span.name,
+                    start_ns=T0_NS + (span.start_ns - T0_NS) * scale,
+                    end_ns=T0_NS + (span.end_ns - T0_NS) * scale,
+                    count_milli=count_milli,
+                )
+                for span in spans
+            ]
+            for number, (spans, scale, count_milli, is_varied) in enumerate(traces)
+        ]
+    )

@@ -14,17 +14,19 @@ from tracecore.analysis import Gathered, closed_trace
 from tracecore.batch_analysis import closed_traces
 from tracecore.closed_trace import ClosedTrace
 from tracecore.span import Span
+from tracecore.wire import encode_trace
 
 
 @cache
 def _warm() -> None:
-    forest.warm_up()
+    batch_analysis.warm_up()
 
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     _warm()
     monkeypatch.setattr(batch_analysis, "MIN_SPANS", 1)
+    monkeypatch.setattr(batch_analysis, "MIN_SPANS_A_NAME", 0)
 
 
 def _gathered(spans: Sequence[Span]) -> Gathered:
@@ -40,13 +42,17 @@ def _alone(spans: Sequence[Span]) -> ClosedTrace:
 
 @given(st.lists(spans_of_a_trace() | well_timed_trace() | tidy_trace(), min_size=1, max_size=6))
 def test_traces_analysed_together_are_as_analysed_alone(traces: list[list[Span]]) -> None:
-    assert closed_traces([_gathered(spans) for spans in traces], "r") == [_alone(spans) for spans in traces]
+    together, alone = closed_traces([_gathered(spans) for spans in traces], "r"), [_alone(spans) for spans in traces]
+    # What is written is not made, and what is made not written.
+    assert [encode_trace(trace) for trace in together] == [encode_trace(trace) for trace in alone]
+    assert together == alone
 
 
 @given(tidy_trace(max_size=60))
 def test_a_trace_without_faults_needs_no_repair(spans: list[Span]) -> None:
-    columns = batch_analysis._columns(spans, [0, len(spans)])
-    assert not forest.forest_of(columns, 10**18).needs_repair.any()
+    given = batch_analysis._given(spans, [0, len(spans)])
+    assert given is not None
+    assert not forest.forest_of(given.columns, 10**18).needs_repair.any()
 
 
 @given(st.permutations(order_spans(failed=True)))
@@ -62,7 +68,16 @@ def test_times_at_the_edge_of_what_can_be_computed(start_ns: int) -> None:
 
 def test_large_traces_are_sorted_another_way() -> None:
     spans = [span for number in range(300) for span in _renumbered(number)]
-    assert closed_traces([_gathered(spans)], "r") == [_alone(spans)]
+    together, alone = closed_traces([_gathered(spans)], "r"), [_alone(spans)]
+    assert [encode_trace(trace) for trace in together] == [encode_trace(trace) for trace in alone]
+    assert together == alone
+
+
+def test_spans_that_hardly_share_a_name_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_analysis, "MIN_SPANS_A_NAME", 2)
+    (trace,) = closed_traces([_gathered(order_spans())], "r")
+    assert isinstance(trace.spans, tuple)
+    assert trace == _alone(order_spans())
 
 
 def _renumbered(number: int) -> list[Span]:

@@ -1,0 +1,62 @@
+"""A worker that has compiled publishes what one publishes that has not: the recorded systems through both."""
+
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from stream import compiled
+from stream.alerting.settings import AlertingSettings
+from stream.assembler import SpanBudget
+from stream.detection_agents import Judges
+from stream.hooks import Hooks
+from stream.pipeline import Closing, Outgoing, Pipeline, Rules
+from stream.router import split_by_partition
+from stream.rules_source import RulesSource
+from stream.settings import StreamSettings
+from tests.tracecore.recordings import deliveries
+from tracecore import batch_analysis, batch_decoding, otlp
+from tracecore.otlp import RejectedSpan
+from tracecore.span import Span
+from tracecore.topics import Topics
+
+PARTITIONS = 4
+RECORDS = {"ob22": 120, "tt29": 700}
+
+Decode = Callable[[bytes], tuple[list[Span], list[RejectedSpan]]]
+
+
+def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Outgoing]:
+    """All that comes of a recording, detection's findings included, when so many records are taken in one go."""
+    settings = StreamSettings()
+    rules = Rules(Topics(), settings.limits, settings.window_limits, settings.sampling, PARTITIONS)
+    judges = Judges(RulesSource(AlertingSettings().alert_rules))
+    budget, closing = SpanBudget(10**7), Closing()
+    pipelines = [
+        Pipeline(partition, rules, budget, Hooks(judges, judges, judges), "", closing)
+        for partition in range(PARTITIONS)
+    ]
+    out: list[Outgoing] = []
+    last_ns = 0
+    for offset, (arrival_ns, value) in enumerate(islice(deliveries(folder, name), RECORDS[name])):
+        last_ns = max(last_ns, arrival_ns)
+        for partition, share in split_by_partition(decode(value)[0], PARTITIONS).items():
+            out += pipelines[partition].take(share, offset, arrival_ns)
+        if offset % at_once == 0:
+            out += closing.published()
+    for pipeline in pipelines:
+        out += pipeline.advance(last_ns + 10**12)
+    return out
+
+
+@pytest.mark.parametrize("at_once", [1, 16, 100])
+@pytest.mark.parametrize("name", ["ob22", "tt29"])
+def test_compiled_or_not_the_same_records_are_published(
+    shared_data: Path, name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled.warm_up()
+    out = published(shared_data, name, batch_decoding.decode_spans, at_once)
+    assert out
+    monkeypatch.setattr(batch_analysis, "_is_warm", lambda: False)
+    assert published(shared_data, name, otlp.decode_spans, at_once) == out

@@ -1,0 +1,258 @@
+"""Traces that were analysed together, as columns, for who counts and judges many spans at once."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+
+from tracecore.analysis import new_segment, traced_spans
+from tracecore.closed_trace import PathSegment, TracedSpan
+from tracecore.packed import Packed
+from tracecore.peers import peer_of
+from tracecore.span import Span, SpanKind
+
+try:
+    from tracecore import packing
+except (ImportError, RuntimeError):  # no numba: then nothing is analysed together
+    packing = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from tracecore.forest import Columns, Forest
+    from tracecore.packing import PackedTraces
+
+_SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
+    int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
+)
+
+Array = np.ndarray[Any, Any]
+
+
+class Operations(NamedTuple):
+    """By span the number of its operation, and what the numbers mean: service, name and kind."""
+
+    of: Array
+    keys: list[tuple[str, str, int]]
+
+
+class Calls(NamedTuple):
+    """By span the number of the call whose far side it tells of (-1: none): caller, callee and operation.
+
+    A server's span tells of its client's call; a client's span that nobody answered, of the peer that it names.
+    ``clients`` has the client's span.
+    """
+
+    of: Array
+    clients: Array
+    keys: list[tuple[str, str, str]]
+
+
+class AnalysedSpans:
+    """The spans of many traces in the order of their trees; those of trace ``t`` are ``first[t]`` to ``first[t + 1]``.
+
+    Columns have a value a span: ``parents`` are positions here (-1: none), ``services`` and ``names`` are numbers,
+    whose texts are in ``service_names`` and ``span_names``; nanoseconds are as of ``TracedSpan``. A trace that
+    ``needs_repair`` has no meaning here: it was analysed alone.
+    """
+
+    def __init__(
+        self,
+        spans: Sequence[Span],
+        columns: "Columns",
+        forest: "Forest",
+        names: Array,
+        statuses: Array,
+        counts_milli: Array,
+        service_names: list[str],
+        span_names: list[str],
+    ) -> None:
+        """``spans`` and columns in the order in which they were analysed."""
+        self._columns, self._forest, self._statuses = columns, forest, statuses
+        order = forest.order
+        self.first = columns.first
+        self.needs_repair = forest.needs_repair
+        self.spans: list[Span] = list(map(spans.__getitem__, order.tolist()))
+        base = np.repeat(self.first[:-1], np.diff(self.first))
+        self.parents = np.where(forest.parents < 0, -1, forest.parents + base)
+        self.services = columns.services[order]
+        self.names = names[order]
+        self.kinds = columns.kinds[order]
+        self.failed = columns.failed[order]
+        self.starts = columns.starts[order]
+        self.ends = columns.ends[order]
+        self.self_times = forest.self_times
+        self.gaps = forest.gaps
+        self.counts_milli = counts_milli[order]
+        self.service_names = service_names
+        self.span_names = span_names
+
+    def spans_of(self, trace: int) -> tuple[TracedSpan, ...]:
+        """The spans of a trace, to be made when somebody looks."""
+        return cast(tuple[TracedSpan, ...], PackedSpans(self, trace))
+
+    def path_of(self, trace: int) -> tuple[PathSegment, ...]:
+        """The critical path of a trace, to be made when somebody looks."""
+        return cast(tuple[PathSegment, ...], PackedPath(self, trace))
+
+    @cached_property
+    def operations(self) -> Operations:
+        """The operations of all spans."""
+        kinds, kind_of = np.unique(self.kinds, return_inverse=True)
+        of, services, names, kind_of = _combined(self.services, self.names, kind_of)
+        keys = [
+            (self.service_names[service], self.span_names[name], kind)
+            for service, name, kind in zip(services.tolist(), names.tolist(), kinds[kind_of].tolist(), strict=True)
+        ]
+        return Operations(of, keys)
+
+    @cached_property
+    def is_receiving(self) -> Array:
+        """True for spans of servers and consumers."""
+        return np.isin(self.kinds, (_SERVER, _CONSUMER))
+
+    @cached_property
+    def is_calling(self) -> Array:
+        """True for spans of clients and producers."""
+        return np.isin(self.kinds, (_CLIENT, _PRODUCER))
+
+    @cached_property
+    def calls(self) -> Calls:
+        """The calls that spans tell of."""
+        callees = self.services.copy()
+        # The last of them is looked at for want of a parent.
+        clients = np.where(self.is_receiving & (self.parents >= 0) & self.is_calling[self.parents], self.parents, -1)
+        has_children = np.zeros(len(callees), np.bool_)
+        has_children[self.parents[self.parents >= 0]] = True
+        number = {name: n for n, name in enumerate(self.service_names)}
+        for span in np.nonzero(self.is_calling & ~has_children)[0].tolist():
+            peer = peer_of(self.spans[span].raw)
+            if peer is not None and not peer.receives:
+                clients[span] = span
+                callees[span] = number.setdefault(peer.name, len(number))
+        telling = np.nonzero(clients >= 0)[0]
+        of = np.full(len(callees), -1, np.int64)
+        of[telling], callers, called, names = _combined(
+            self.services[clients[telling]], callees[telling], self.names[telling]
+        )
+        services = list(number)
+        keys = [
+            (services[caller], services[callee], self.span_names[name])
+            for caller, callee, name in zip(callers.tolist(), called.tolist(), names.tolist(), strict=True)
+        ]
+        return Calls(of, clients, keys)
+
+    @cached_property
+    def packed(self) -> "PackedTraces":
+        """All traces as MessagePack."""
+        forest, columns, order = self._forest, self._columns, self._forest.order
+        path_end = forest.path_first[-1]
+        values = packing.SpanValues(
+            first=self.first,
+            needs_repair=self.needs_repair,
+            span_ids=columns.span_ids[order],
+            parent_ids=columns.parent_ids[order],
+            parents=self.parents,
+            depths=forest.depths,
+            services=self.services,
+            names=self.names,
+            kinds=self.kinds,
+            statuses=self._statuses[order],
+            starts=self.starts,
+            ends=self.ends,
+            skews=forest.skews,
+            self_times=forest.self_times,
+            path_shares=forest.path_shares,
+            gaps=forest.gaps,
+            resources=forest.local_resources,
+            scopes=forest.local_scopes,
+            path_first=forest.path_first,
+            path_spans=forest.path_spans[:path_end] + np.repeat(self.first[:-1], np.diff(forest.path_first)),
+            path_starts=forest.path_starts[:path_end],
+            path_ends=forest.path_ends[:path_end],
+        )
+        services, names = packing.texts(self.service_names), packing.texts(self.span_names)
+        return packing.packed_traces(values, services, names, [span[11] for span in self.spans])
+
+    def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
+        """The spans of a trace, made."""
+        low, high = int(self.first[trace]), int(self.first[trace + 1])
+        forest = self._forest
+        spans = self.spans[low:high]
+        span_ids = [span.span_id for span in spans]
+        # Number -1, the last of these, is the parent of a root.
+        of_parent = (*span_ids, b"").__getitem__
+        return tuple(
+            traced_spans(
+                list(zip(*spans, strict=True)),
+                span_ids=span_ids,
+                tree_parent_ids=map(of_parent, forest.parents[low:high].tolist()),
+                depths=forest.depths[low:high].tolist(),
+                skews=forest.skews[low:high].tolist(),
+                self_times=forest.self_times[low:high].tolist(),
+                path_shares=forest.path_shares[low:high].tolist(),
+                gaps=forest.gaps[low:high].tolist(),
+                warnings=repeat(()),
+                resource_of=forest.local_resources[low:high].tolist(),
+                scope_of=forest.local_scopes[low:high].tolist(),
+            )
+        )
+
+    def made_path(self, trace: int) -> tuple[PathSegment, ...]:
+        """The critical path of a trace, made."""
+        forest, root = self._forest, int(self.first[trace])
+        low, high = int(forest.path_first[trace]), int(forest.path_first[trace + 1])
+        places, starts, ends = (
+            column[low:high].tolist() for column in (forest.path_spans, forest.path_starts, forest.path_ends)
+        )
+        return tuple(
+            new_segment((self.spans[root + place].span_id, start, end))
+            for place, start, end in zip(places, starts, ends, strict=True)
+        )
+
+
+class PackedSpans(Packed[TracedSpan]):
+    """The spans of trace number ``trace`` of those that were analysed together."""
+
+    __slots__ = ("analysed", "trace")
+
+    def __init__(self, analysed: AnalysedSpans, trace: int) -> None:
+        super().__init__()
+        self.analysed = analysed
+        self.trace = trace
+
+    def packed(self) -> memoryview:
+        """The spans as MessagePack."""
+        packed, bounds = self.analysed.packed
+        return packed[bounds[self.trace, 0] : bounds[self.trace, 1]]
+
+    def _make(self) -> tuple[TracedSpan, ...]:
+        return self.analysed.made_spans(self.trace)
+
+
+class PackedPath(Packed[PathSegment]):
+    """The critical path of trace number ``trace`` of those that were analysed together."""
+
+    __slots__ = ("_analysed", "_trace")
+
+    def __init__(self, analysed: AnalysedSpans, trace: int) -> None:
+        super().__init__()
+        self._analysed = analysed
+        self._trace = trace
+
+    def packed(self) -> memoryview:
+        """The path as MessagePack."""
+        packed, bounds = self._analysed.packed
+        return packed[bounds[self._trace, 1] : bounds[self._trace, 2]]
+
+    def _make(self) -> tuple[PathSegment, ...]:
+        return self._analysed.made_path(self._trace)
+
+
+def _combined(first: Array, second: Array, third: Array) -> tuple[Array, Array, Array, Array]:
+    """By place the number of a combination of three numbers, and the combinations by number."""
+    if not len(first):
+        return first, first, first, first
+    seconds, thirds = int(second.max()) + 1, int(third.max()) + 1
+    distinct, of = np.unique((first * seconds + second) * thirds + third, return_inverse=True)
+    return of, distinct // (seconds * thirds), distinct // thirds % seconds, distinct % thirds

@@ -1,0 +1,61 @@
+"""Values that are made when somebody looks at them; who only passes them on takes them as MessagePack.
+
+Of most traces nobody looks at the spans between their analysis and the topic, and to make a span costs as much as to
+analyse it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Packed(Sequence[T]):
+    """No tuple, but equal to the one that it stands for and of the same use: to types it passes for one."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        self._made: tuple[T, ...] | None = None
+
+    @abstractmethod
+    def packed(self) -> memoryview:
+        """The values as MessagePack."""
+
+    @abstractmethod
+    def _make(self) -> tuple[T, ...]:
+        """The values."""
+
+    def made(self) -> tuple[T, ...]:
+        """The values, made once."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.made()[index]
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.made())
+
+    def __len__(self) -> int:
+        return len(self.made())
+
+    def __eq__(self, other: object) -> bool:
+        return self.made() == (other.made() if isinstance(other, Packed) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.made())
+
+    def __repr__(self) -> str:
+        return repr(self.made())
+
+
+def as_messagepack(value: Any) -> msgspec.Raw:
+    """For msgspec's encoder: ``value`` as it is packed already."""
+    if isinstance(value, Packed):
+        return msgspec.Raw(value.packed())
+    raise NotImplementedError(f"cannot be encoded: {type(value)}")
