@@ -267,8 +267,8 @@ class Pipeline:
         if sampled_by:
             self.assembler.mark_kept(trace.trace_id, sampled_by)
             key = trace.trace_id.hex().encode()
-            # Made above, and held by nobody else: replace() would cost as much as all of sampling.
-            object.__setattr__(trace, "sampled_by", sampled_by)
+            # Held by nobody else: replace() would cost as much as all of sampling.
+            trace.sampled_by = sampled_by
             for record in encode_trace(trace):
                 out.append(Outgoing(self._topics.traces, key, record, None, self._headers, self.partition))
                 tally.trace_records += 1

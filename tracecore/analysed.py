@@ -224,7 +224,8 @@ class PackedSpans(Packed[TracedSpan]):
     def packed(self) -> memoryview:
         """The spans as MessagePack."""
         packed, bounds = self.analysed.packed
-        return packed[bounds[self.trace, 0] : bounds[self.trace, 1]]
+        start, end, _ = bounds[self.trace]
+        return packed[start:end]
 
     def _make(self) -> tuple[TracedSpan, ...]:
         return self.analysed.made_spans(self.trace)
@@ -243,7 +244,8 @@ class PackedPath(Packed[PathSegment]):
     def packed(self) -> memoryview:
         """The path as MessagePack."""
         packed, bounds = self._analysed.packed
-        return packed[bounds[self._trace, 1] : bounds[self._trace, 2]]
+        _, start, end = bounds[self._trace]
+        return packed[start:end]
 
     def _make(self) -> tuple[PathSegment, ...]:
         return self._analysed.made_path(self._trace)

@@ -103,6 +103,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
         low, high = first[t], first[t + 1]
         root: Span = in_order[low]
         resources = tuple(map(given.resources.__getitem__, resource_tables[t]))
+        services = {resource.service for resource in resources}
         closed.append(
             ClosedTrace(
                 trace_id=one.trace_id,
@@ -122,7 +123,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
                 missing_parents=0,
                 error_origin=in_order[low + origins[t]].span_id if origins[t] >= 0 else b"",
                 count_milli=root.count_milli,
-                services=tuple(sorted({resource.service for resource in resources})),
+                services=tuple(sorted(services)),
                 critical_path=analysed.path_of(t) if is_packed else analysed.made_path(t),
                 links=links_told(
                     in_order[low:high],
@@ -131,6 +132,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
                     above[low:high],
                     durations[low:high],
                     gaps[low:high],
+                    services,
                 ),
                 warnings=(),
                 resources=resources,
@@ -157,11 +159,11 @@ class _Given(NamedTuple):
 
 def _given(spans: Sequence[Span], first: Sequence[int]) -> _Given | None:
     """What compiled code reads; None if numbers or ids do not fit, as in spans that no decoder made."""
-    _, span_ids, parent_ids, names, kinds, starts, ends, statuses, counts, resources, scopes, raws = zip(
+    _, span_ids, parent_ids, names, kinds, starts, ends, statuses, counts, resources, scopes, _ = zip(
         *spans, strict=True
     )
     ids, parents = b"".join(span_ids), b"".join([parent_id or _NO_ID for parent_id in parent_ids])
-    if len(ids) != 8 * len(spans) or len(parents) != 8 * len(spans) or max(map(len, raws)) >= 1 << 32:
+    if len(ids) != 8 * len(spans) or len(parents) != 8 * len(spans):
         return None
     try:
         # An array of the standard library takes a tuple's integers in a third of the time that numpy does.
@@ -171,8 +173,8 @@ def _given(spans: Sequence[Span], first: Sequence[int]) -> _Given | None:
         return None
     if count_array.min() < 0 or count_array.max() > MAX_COUNT_MILLI:
         return None
-    resource_of, distinct_resources = _numbered(resources)
-    scope_of, distinct_scopes = _numbered(scopes)
+    resource_of, distinct_resources = _numbered_objects(resources)
+    scope_of, distinct_scopes = _numbered_objects(scopes)
     service_of, service_names = _numbered([resource.service for resource in distinct_resources])
     name_of, span_names = _numbered(names)
     hosts: dict[str, int] = {"": -1}
@@ -199,14 +201,20 @@ def _given(spans: Sequence[Span], first: Sequence[int]) -> _Given | None:
 
 def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
     """By value its number, counted in the order of appearance; and the values by number."""
-    # Most values are one of few objects: telling objects apart saves hashing a resource's bytes for every span.
+    distinct = list(dict.fromkeys(values))
+    number = dict(zip(distinct, range(len(distinct)), strict=True))
+    return np.fromiter(map(number.__getitem__, values), np.int64, len(values)), distinct
+
+
+def _numbered_objects(values: Sequence[T]) -> tuple[Array, list[T]]:
+    """``_numbered`` where most values are one of few objects: hashes a resource's bytes once an object."""
     keys = list(map(id, values))
     objects = dict(zip(keys, values, strict=True))
     by_value: dict[T, int] = {}
     number = {key: by_value.setdefault(value, len(by_value)) for key, value in objects.items()}
     if len(by_value) == 1:
         return np.zeros(len(keys), np.int64), list(by_value)
-    return np.frombuffer(array("q", list(map(number.__getitem__, keys))), np.int64), list(by_value)
+    return np.fromiter(map(number.__getitem__, keys), np.int64, len(keys)), list(by_value)
 
 
 def _tables(numbers: Array, local: Array, columns: "Columns", found: "Forest") -> list[list[int]]:

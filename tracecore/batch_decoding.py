@@ -10,8 +10,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from tracecore import otlp
-from tracecore.otlp import RejectedSpan, count_milli, interned_name, new_span, resource_of, status_code
-from tracecore.span import ONE_SPAN_MILLI, Scope, Span
+from tracecore.otlp import RejectedSpan, count_milli, interned_name, new_span, resource_of, scope_of, status_code
+from tracecore.span import ONE_SPAN_MILLI, Span
 
 try:
     from tracecore import otlp_scan
@@ -42,7 +42,7 @@ def plain_spans(request: bytes) -> list[Span] | None:
         scopes = [
             (
                 resource_of(request[scope[0] : scope[1]], request[scope[2] : scope[3]].decode()),
-                Scope(request[scope[4] : scope[5]], request[scope[6] : scope[7]].decode()),
+                scope_of(request[scope[4] : scope[5]], request[scope[6] : scope[7]].decode()),
                 scope[otlp_scan.SPANS],
             )
             for scope in found.scopes.tolist()
@@ -91,7 +91,7 @@ def _read_statuses(request: bytes, found: "otlp_scan.Scanned", statuses: list[in
 
 def _counts(request: bytes, found: "otlp_scan.Scanned") -> Iterable[int]:
     """What each span stands for, in thousandths, by its tracestate."""
-    places = found.spans[otlp_scan.STATE_AT : otlp_scan.STATE_END + 1].T
-    if not places.any():
+    if not found.spans[otlp_scan.STATE_END].any():
         return repeat(ONE_SPAN_MILLI)
+    places = found.spans[otlp_scan.STATE_AT : otlp_scan.STATE_END + 1].T
     return [count_milli(request[at:end].decode()) if at < end else ONE_SPAN_MILLI for at, end in places.tolist()]

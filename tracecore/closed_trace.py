@@ -64,9 +64,9 @@ class PathSegment(NamedTuple):
     end_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClosedTrace:
-    """One revision of a trace.
+    """One revision of a trace. A value, though not frozen: to make one would take ten times as long, 27 us of 3.
 
     ``spans`` stand in the tree's order: a parent before its children, siblings by start. A large trace travels in
     ``parts`` records that differ only in ``part``, ``spans`` and their ``resources`` and ``scopes``; part 0 alone

@@ -8,7 +8,7 @@ attributes; a client's span with nothing but its own service's internal spans be
 consumer that names no broker has the broker of the producers that its span links name.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 from tracecore.closed_trace import NO_GAP, ServiceLink
 from tracecore.errors import MalformedPayload
@@ -30,7 +30,8 @@ def dependency_links(tree: TraceTree, timeline: Timeline, gaps: Sequence[int]) -
     """Links of one trace by caller and callee, sorted. ``gaps`` as of ``network_gaps``. O(n)."""
     telling = [i for i, span in enumerate(tree.spans) if _tells(tree, i, span[4])]
     durations = [end - start for start, end in zip(timeline.starts, timeline.ends, strict=True)]
-    return links_told(tree.spans, telling, tree.parents, _remote_ancestors(tree), durations, gaps)
+    services = {span[9].service for span in tree.spans}
+    return links_told(tree.spans, telling, tree.parents, _remote_ancestors(tree), durations, gaps, services)
 
 
 def links_told(
@@ -40,12 +41,14 @@ def links_told(
     above: Sequence[int],
     durations_ns: Sequence[int],
     gaps: Sequence[int],
+    services: Set[str],
 ) -> tuple[ServiceLink, ...]:
     """Links that the ``telling`` of ``spans`` name; those are no internal spans, and no calls that were answered.
 
-    ``above`` is by span the nearest one above it that is one side of a call, or ``NO_PARENT``.
+    ``above`` is by span the nearest one above it that is one side of a call, or ``NO_PARENT``; ``services`` are
+    those of all spans.
     """
-    links = _Links({span[9].service for span in spans})
+    links = _Links(services)
     brokers: dict[int, Peer] | None = None
     for i in telling:
         span = spans[i]
@@ -104,7 +107,7 @@ def merged_links(groups: Iterable[Iterable[ServiceLink]]) -> tuple[ServiceLink, 
 
 
 class _Links:
-    def __init__(self, services: set[str]) -> None:
+    def __init__(self, services: Set[str]) -> None:
         self._services = services
         self._sums: dict[tuple[str, str, str], list[int]] = {}
 

@@ -81,7 +81,7 @@ def decode_spans(request: bytes) -> tuple[list[Span], list[RejectedSpan]]:
     for resource_spans in message.resource_spans:
         resource = resource_of(resource_spans.resource, resource_spans.schema_url)
         for scope_spans in resource_spans.scope_spans:
-            scope = Scope(scope_spans.scope, scope_spans.schema_url)
+            scope = scope_of(scope_spans.scope, scope_spans.schema_url)
             for raw in scope_spans.spans:
                 try:
                     fields = parse(raw)
@@ -145,6 +145,12 @@ def resource_of(raw: bytes, schema_url: str = "") -> Resource:
     service = service if isinstance(service, str) and service else UNKNOWN_SERVICE
     host = next((str(attributes[name]) for name in HOST_ATTRIBUTES if attributes.get(name)), service)
     return Resource(raw, schema_url, service, host)
+
+
+@lru_cache(maxsize=4096)
+def scope_of(raw: bytes, schema_url: str = "") -> Scope:
+    """A scope; equal bytes give the same object."""
+    return Scope(raw, schema_url)
 
 
 def resource_attributes(resource: Resource) -> dict[str, AttributeValue]:

@@ -4,16 +4,15 @@ Of most traces nobody looks at the spans between their analysis and the topic, a
 analyse it.
 """
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 T = TypeVar("T")
 
 
-class Packed(Sequence[T]):
+class Packed(Generic[T]):
     """No tuple, but equal to the one that it stands for and of the same use: to types it passes for one."""
 
     __slots__ = ("_made",)
@@ -21,13 +20,13 @@ class Packed(Sequence[T]):
     def __init__(self) -> None:
         self._made: tuple[T, ...] | None = None
 
-    @abstractmethod
     def packed(self) -> memoryview:
         """The values as MessagePack."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _make(self) -> tuple[T, ...]:
         """The values."""
+        raise NotImplementedError
 
     def made(self) -> tuple[T, ...]:
         """The values, made once."""

@@ -34,10 +34,10 @@ class Texts(NamedTuple):
 
 
 class PackedTraces(NamedTuple):
-    """Of trace ``t`` the spans lie from ``bounds[t, 0]`` to ``bounds[t, 1]``, the path until ``bounds[t, 2]``."""
+    """By trace where its spans begin, where they end and its path begins, and where that ends."""
 
     packed: memoryview
-    bounds: Array
+    bounds: list[list[int]]
 
 
 class SpanValues(NamedTuple):
@@ -88,7 +88,7 @@ def packed_traces(values: SpanValues, services: Texts, names: Texts, raws: list[
     _pack(
         *values, *services, *names, np.frombuffer(b"".join(raws), np.uint8), raw_bounds, packed, bounds,
     )  # fmt: skip
-    return PackedTraces(packed.data, bounds)
+    return PackedTraces(packed.data, bounds.tolist())
 
 
 def texts(values: Iterable[str]) -> Texts:

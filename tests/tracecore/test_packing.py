@@ -67,5 +67,6 @@ def test_spans_and_paths_are_packed_as_msgspec_packs_them(given_traces: list[lis
             for row, parent in zip(rows_of_trace, before, strict=False)
         )  # fmt: skip
         path = tuple(PathSegment(id_bytes(row[0]), row[4][3], row[4][4]) for row in rows_of_trace)
-        assert packed[bounds[t, 0] : bounds[t, 1]] == msgspec.msgpack.encode(spans)
-        assert packed[bounds[t, 1] : bounds[t, 2]] == msgspec.msgpack.encode(path)
+        start, middle, end = bounds[t]
+        assert packed[start:middle] == msgspec.msgpack.encode(spans)
+        assert packed[middle:end] == msgspec.msgpack.encode(path)
