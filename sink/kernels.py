@@ -49,7 +49,8 @@ MOST_SPANS = 4096
 
 _SEEN = 2 * MOST_SPANS
 _MINUTE_NS = 60_000_000_000
-_MOST_DAYS = 3
+#: Of which none is between those of two spans, so that from the first to the last are the days of a trace.
+_MOST_DAYS = 2
 _SPAN_FIELDS = SPAN_COLUMNS.count(",") + 1
 _TRACE_FIELDS = TRACE_COLUMNS.count(",") + 1
 _TEXT_OID = 25
@@ -1380,7 +1381,8 @@ def _record(
     if state[3] > unknown:
         return UNKNOWN
     at = _fields(b, at, end, f, _SPANS + 1, f.shape[0])
-    if at != end or f[_PART, 0] != 0 or f[_PARTS, 0] != 1 or last_ns // DAY_NS - first_ns // DAY_NS >= _MOST_DAYS:
+    first_day, last_day = min(first_ns, f[_START_NS, 0]) // DAY_NS, max(last_ns, f[_START_NS, 0]) // DAY_NS
+    if at != end or f[_PART, 0] != 0 or f[_PARTS, 0] != 1 or last_day - first_day >= _MOST_DAYS:
         return REFUSED
     if error_service < 0:
         error_service = error_service_end = np.int64(0)
@@ -1390,14 +1392,13 @@ def _record(
     t = _trace_row(b, f, first_ns, last_ns, error_service, error_service_end, digests, digest_at, trace_out, state[1])
     if t < 0:
         return REFUSED
-    last_day = max(last_ns, f[_START_NS, 0]) // DAY_NS
     _note_use(resources, resource_entries, resource_count, last_day)
     _note_use(scopes, scope_entries, scope_count, last_day)
     row[SPANS_START], row[SPANS_END] = state[0], o
     row[TRACE_START], row[TRACE_END] = state[1], t
     row[SPAN_COUNT] = count
     row[START_NS], row[COUNT_MILLI] = f[_START_NS, 0], f[_COUNT_MILLI, 0]
-    row[FIRST_DAY], row[LAST_DAY] = min(first_ns, f[_START_NS, 0]) // DAY_NS, last_day
+    row[FIRST_DAY], row[LAST_DAY] = first_day, last_day
     row[LINKS_AT] = f[_LINKS, 0]
     row[ODD_START], row[ODD_END] = state[2], odds
     row[ERROR_START], row[ERROR_END] = state[5], failed

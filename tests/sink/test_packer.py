@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from sink.contributions import EdgeKey, EdgeSums, Sums
 from sink.detail import ERROR_TYPE_ATTRIBUTES
 from sink.packed import PackedBatch, PackedTrace, is_whole, span_count_in, trace_id_in, unmarked
-from sink.rows import RowEncoder, TraceRows, digest_of
+from sink.rows import DAY_NS, RowEncoder, TraceRows, digest_of
 from tests.sink.builders import NOON_NS, SpanSpec, checkout_trace, set_attributes, spans_of, trace_of
 from tracecore.closed_trace import ClosedTrace
 from tracecore.errors import MalformedPayload
@@ -223,6 +223,7 @@ def test_a_character_is_escaped_wherever_in_a_text_it_stands(packing: Any) -> No
         {"sampled_by": "rule"},
         {"sampled_by": "r" * 300_000, "replay_id": "p" * 200_000},
         {"start_ns": 5},
+        {"start_ns": NOON_NS - 700 * DAY_NS},
         {"end_ns": 2**63 - 1},
         {"trace_id": b"short"},
         {"count_milli": 64_000},
