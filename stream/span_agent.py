@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 #: The same for a replay, in the time of its records.
 REPLAY_STEP_NS = 1_000_000_000
-#: Records that are taken in one go: enough traces to analyse at once, and little enough for others to have a turn soon.
-RECORDS_AT_ONCE = 16
+#: Records that are taken in one go: enough traces to analyse at once, and little enough for others to have a turn soon
+#: (records of a hundred spans: within 60 ms on a slow machine).
+RECORDS_AT_ONCE = 32
 
 HooksFor = Callable[[str], Hooks]
 NewPipeline = Callable[["Source", str], Pipeline]

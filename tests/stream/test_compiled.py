@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from stream import compiled
+from stream import compiled, window_tally
 from stream.alerting.settings import AlertingSettings
 from stream.assembler import SpanBudget
+from stream.detection import usual_spans
 from stream.detection_agents import Judges
 from stream.hooks import Hooks
 from stream.pipeline import Closing, Outgoing, Pipeline, Rules
@@ -16,13 +17,17 @@ from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from tests.tracecore.recordings import deliveries
-from tracecore import batch_analysis, batch_decoding, otlp
+from tracecore import batch_analysis, batch_decoding, forest, otlp, otlp_scan, packing
 from tracecore.otlp import RejectedSpan
 from tracecore.span import Span
 from tracecore.topics import Topics
 
 PARTITIONS = 4
 RECORDS = {"ob22": 120, "tt29": 700}
+COMPILED = [
+    forest._analyse, otlp_scan._scan, packing._pack, window_tally._tally, usual_spans._learn,
+    usual_spans._follow_answers,
+]  # fmt: skip
 
 Decode = Callable[[bytes], tuple[list[Span], list[RejectedSpan]]]
 
@@ -56,7 +61,10 @@ def test_compiled_or_not_the_same_records_are_published(
     shared_data: Path, name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled.warm_up()
+    known = [len(function.signatures) for function in COMPILED]
     out = published(shared_data, name, batch_decoding.decode_spans, at_once)
     assert out
+    # Nothing that comes is of other types than what was compiled: a worker never stands still to compile.
+    assert [len(function.signatures) for function in COMPILED] == known
     monkeypatch.setattr(batch_analysis, "_is_warm", lambda: False)
     assert published(shared_data, name, otlp.decode_spans, at_once) == out
