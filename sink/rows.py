@@ -110,9 +110,9 @@ class RowEncoder:
         try:
             return self._rows_of(trace, digest)
         except SecretInside:
-            return self._rows_of(masked_trace(self._redaction, trace), digest)
+            return self._rows_of(masked_trace(self._redaction, trace), digest, is_masked=True)
 
-    def _rows_of(self, trace: ClosedTrace, digest: bytes) -> TraceRows:
+    def _rows_of(self, trace: ClosedTrace, digest: bytes, is_masked: bool = False) -> TraceRows:
         self._check_names({span[5] for span in trace.spans} - self._plain_names)
         rows = TraceRows(trace, b"", [], [], [], [], set())
         resource_ids = rows.resource_ids = [self.id_of(resource) for resource in trace.resources]
@@ -206,6 +206,10 @@ class RowEncoder:
                 )
             except PoisonRow as error:
                 rows.poison.append(PoisonSpan(span, str(error)))
+            except SecretInside:
+                if not is_masked:
+                    raise
+                rows.poison.append(PoisonSpan(span, "it has something to mask, and does not parse"))
             except (struct.error, OverflowError) as error:
                 rows.poison.append(PoisonSpan(span, f"a number is out of range: {error}"))
             else:

@@ -109,6 +109,19 @@ def test_a_later_revision_does_not_bring_the_secret_back(database: str, making: 
     assert "s3ss10n" not in said and CARD not in said
 
 
+def test_a_span_that_cannot_be_masked_is_poison_and_the_rest_is_not() -> None:
+    failed, fine = span("GET /", error="declined", events=[("exception", 1, {"card": CARD})]), span("GET /stock")
+    broken_state = b"\x1a\x01\xff"  # a trace state that is no UTF-8: what is lenient reads on, protobuf does not
+    trace = closed([failed, fine])
+    broken = tuple(
+        each._replace(raw=each.raw + broken_state) if each.span_id == failed.span_id else each for each in trace.spans
+    )
+    rows = RowEncoder().rows_of(replace(trace, spans=broken), b"")
+    assert [poison.span.span_id for poison in rows.poison] == [failed.span_id]
+    assert "does not parse" in rows.poison[0].reason
+    assert [kept.span_id for kept in rows.spans] == [fine.span_id]
+
+
 def test_what_has_no_secret_is_stored_byte_for_byte() -> None:
     trace = closed([span(attributes={"http.route": "/cart", "n": 10**12, "items": ["a"]})])
     rows = RowEncoder().rows_of(trace, b"")
