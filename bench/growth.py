@@ -17,6 +17,7 @@ from typing import Final
 
 from stream.app import GC_THRESHOLDS
 from stream.assembler import SpanBudget
+from stream.compiled import warm_up
 from stream.detection_agents import Detection
 from stream.pipeline import Closing, Pipeline, Rules
 from stream.router import decode_record, split_by_partition
@@ -24,7 +25,6 @@ from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from stream.span_agent import RECORDS_AT_ONCE
 from tests.stream.workload import quick_span, resource_named
-from tracecore.batch_analysis import warm_up
 from tracecore.otlp import encode_spans
 from tracecore.settings import RedactionSettings, read
 from tracecore.span import Span, SpanKind
