@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from stream import compiled, windows
 from stream.windows import ToCount, WindowLimits, Windows
-from tests.tracecore.strategies import spans_of_a_trace, tidy_traces
+from tests.tracecore.strategies import shop_traces, spans_of_a_trace, tidy_traces
 from tracecore import batch_analysis
 from tracecore.analysis import Gathered
 from tracecore.batch_analysis import closed_traces
@@ -44,7 +44,11 @@ def counted(
     return misdated, first_offset, held.first_offset, held.overflowed_spans, told, held.changed(), held.advance(2**62)
 
 
-@given(tidy_traces() | st.lists(spans_of_a_trace(), min_size=1, max_size=3), st.data(), st.sampled_from([100, 2]))
+@given(
+    tidy_traces() | shop_traces() | st.lists(spans_of_a_trace(), min_size=1, max_size=3),
+    st.data(),
+    st.sampled_from([100, 2]),
+)
 def test_traces_counted_together_are_as_counted_one_by_one(
     traces: list[list[Span]], data: st.DataObject, max_series: int
 ) -> None:

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
-from tests.tracecore.builders import T0_NS, span_id, trace_id
+from tests.tracecore.builders import MS, T0_NS, order_spans, span_id, trace_id
 from tracecore.span import Resource, Scope, Span
 
 _HOSTS = [
@@ -101,3 +101,19 @@ def tidy_traces(max_traces: int = 8) -> st.SearchStrategy[list[list[Span]]]:
             for number, (spans, scale, count_milli, is_varied) in enumerate(traces)
         ]
     )
+
+
+def shop_traces(max_traces: int = 12) -> st.SearchStrategy[list[list[Span]]]:
+    """The shop's requests, half a minute of them: some fail, and the network between web and orders takes its time."""
+    shape = st.tuples(st.integers(0, 30_000), st.booleans(), st.sampled_from([0, 1, 10, 39]))
+    return st.lists(shape, min_size=1, max_size=max_traces).map(
+        lambda shapes: [_shop_trace(number, *one) for number, one in enumerate(shapes, 1)]
+    )
+
+
+def _shop_trace(number: int, start_ms: int, failed: bool, network_ms: int) -> list[Span]:
+    root, call, served, *rest = order_spans(number, start_ms=start_ms, failed=failed)
+    served = served._replace(
+        start_ns=call.start_ns + network_ms * MS, end_ns=call.end_ns - network_ms * MS, count_milli=1000 * number
+    )
+    return [root, call, served, *rest]

@@ -8,7 +8,7 @@ from stream import compiled
 from stream.detection import answered_calls, slow_spans
 from stream.detection.answered_calls import AnsweredCalls
 from stream.detection.slow_spans import SlowSpans, SlowSpanSettings
-from tests.tracecore.strategies import tidy_traces
+from tests.tracecore.strategies import shop_traces, tidy_traces
 from tracecore import batch_analysis
 from tracecore.analysis import Gathered
 from tracecore.batch_analysis import closed_traces
@@ -42,7 +42,7 @@ def state(judge: SlowSpans) -> tuple[object, ...]:
     return baselines.young, baselines._old, judge._slow_shares, judge._slow_parts
 
 
-@given(tidy_traces(), st.sampled_from(SETTINGS), st.sampled_from([1, 2]), st.sampled_from([50_000, 6]))
+@given(tidy_traces() | shop_traces(), st.sampled_from(SETTINGS), st.sampled_from([1, 2]), st.sampled_from([50_000, 6]))
 def test_traces_judged_together_are_as_judged_one_by_one(
     traces: list[list[Span]], settings: SlowSpanSettings, revision: int, room: int
 ) -> None:
@@ -55,7 +55,7 @@ def test_traces_judged_together_are_as_judged_one_by_one(
         assert state(together) == state(one_by_one)
 
 
-@given(tidy_traces(), st.sampled_from([50_000, 1]))
+@given(tidy_traces() | shop_traces(), st.sampled_from([50_000, 1]))
 def test_answers_learned_together_are_as_learned_one_by_one(traces: list[list[Span]], room: int) -> None:
     together, one_by_one = AnsweredCalls(), AnsweredCalls()
     with pytest.MonkeyPatch.context() as patch:
