@@ -66,7 +66,7 @@ class PathSegment(NamedTuple):
 
 @dataclass(slots=True)
 class ClosedTrace:
-    """One revision of a trace. A value, though not frozen: to make one would take ten times as long, 27 us of 3.
+    """One revision of a trace. A value, though not frozen: making one would take 27 us then, ten times as long.
 
     ``spans`` stand in the tree's order: a parent before its children, siblings by start. A large trace travels in
     ``parts`` records that differ only in ``part``, ``spans`` and their ``resources`` and ``scopes``; part 0 alone
