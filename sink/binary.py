@@ -23,7 +23,7 @@ NULL = b"\xff\xff\xff\xff"
 INT8_MAX = 2**63 - 1
 INT4_MAX = 2**31 - 1
 
-_TEXT_OID, _INT4_OID, _INT8_OID = 25, 23, 20
+_TEXT_OID, _INT4_OID, _INT8_OID, _BYTEA_OID = 25, 23, 20, 17
 
 _length = Struct("!i").pack
 _int2 = Struct("!ih").pack
@@ -70,6 +70,11 @@ def text_array(values: Iterable[str]) -> bytes:
     """A text[] without nulls."""
     items = [text(value) for value in values]
     return _array(_TEXT_OID, len(items), b"".join(items))
+
+
+def bytea_array(values: Sequence[bytes]) -> bytes:
+    """A bytea[] without nulls."""
+    return _array(_BYTEA_OID, len(values), b"".join(map(binary, values)))
 
 
 def int4_array(values: Sequence[int]) -> bytes:

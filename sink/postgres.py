@@ -1,8 +1,10 @@
 """What every part of the store needs of psycopg: a connection, COPY of ready rows, times, arrays as columns."""
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -10,6 +12,7 @@ from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
 
 from sink import binary
+from sink.errors import PoisonRow
 from sink.rows import storable
 
 #: COPY is fed in pieces of this size, so that the server works while the next is sent.
@@ -19,35 +22,34 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ANY = sql.Placeholder()
 
 
-class Int4Array(bytes):
-    """An integer[] in PostgreSQL's binary format: the driver's own way goes through the text of each element."""
+class Encoded(bytes):
+    """A parameter in PostgreSQL's binary format: the driver's own lists take a step in Python for each element."""
 
 
-class Int8Array(bytes):
-    """A bigint[] in PostgreSQL's binary format."""
+class Int4Array(Encoded):
+    """An integer[]."""
 
 
-class TextArray(bytes):
-    """A text[] in PostgreSQL's binary format."""
+class Int8Array(Encoded):
+    """A bigint[]."""
+
+
+class TextArray(Encoded):
+    """A text[]."""
+
+
+class ByteaArray(Encoded):
+    """A bytea[]."""
+
+
+_ARRAY_OF = {"int4": Int4Array, "int8": Int8Array, "text": TextArray, "bytea": ByteaArray}
 
 
 class _AsItIs(Dumper):
     format = Format.BINARY
 
-    def dump(self, obj: bytes) -> bytes:
+    def dump(self, obj: Encoded) -> Encoded:
         return obj
-
-
-class _Int4ArrayDumper(_AsItIs):
-    oid = psycopg.adapters.types["int4"].array_oid
-
-
-class _Int8ArrayDumper(_AsItIs):
-    oid = psycopg.adapters.types["int8"].array_oid
-
-
-class _TextArrayDumper(_AsItIs):
-    oid = psycopg.adapters.types["text"].array_oid
 
 
 def connect(url: str) -> psycopg.Connection:
@@ -55,9 +57,9 @@ def connect(url: str) -> psycopg.Connection:
     connection = psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="tracewatch-sink"
     )
-    connection.adapters.register_dumper(Int4Array, _Int4ArrayDumper)
-    connection.adapters.register_dumper(Int8Array, _Int8ArrayDumper)
-    connection.adapters.register_dumper(TextArray, _TextArrayDumper)
+    for element, array in _ARRAY_OF.items():
+        oid = psycopg.adapters.types[element].array_oid
+        connection.adapters.register_dumper(array, type(f"_{array.__name__}Dumper", (_AsItIs,), {"oid": oid}))
     # The offsets are in the transaction: what a crash of the server takes back is read from Kafka once more.
     connection.execute("SET synchronous_commit = off")
     connection.execute("SET timezone = 'UTC'")
@@ -118,6 +120,20 @@ def array_places(types: Iterable[str], placeholder: sql.Placeholder = _ANY) -> s
     A binary placeholder spares the quotes of each element; psycopg needs one element at least for it.
     """
     return sql.SQL(", ").join(sql.SQL("{}::{}[]").format(placeholder, sql.Identifier(kind)) for kind in types)
+
+
+def array_of(element: str, values: Sequence[Any]) -> object:
+    """An array as a parameter, by PostgreSQL's name of its elements. Raises ``psycopg.DataError``, as psycopg does."""
+    try:
+        if element == "text":
+            return TextArray(binary.text_array(values)[4:])
+        if element == "int8":
+            return Int8Array(binary.int8_array(values)[4:])
+        if element == "bytea":
+            return ByteaArray(binary.bytea_array(values)[4:])
+    except (PoisonRow, struct.error) as error:
+        raise psycopg.DataError(str(error)) from None
+    return list(values)
 
 
 def transposed(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 
 from sink.contributions import EdgeSums, ErrorSums, Sums, changed
-from sink.postgres import adding_upsert, array_places, identifiers, time_of, transposed
+from sink.postgres import adding_upsert, array_of, array_places, identifiers, time_of, transposed
 
 _EDGE_KEYS = {"start_time": "timestamptz", "caller": "text", "callee": "text", "callee_type": "text"}
 _ERROR_KEYS = {"group_id": "text", "start_time": "timestamptz"}
@@ -24,7 +24,7 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
         for group in sorted(sums.groups.values())
     ]
     if edges:
-        connection.execute(_ADD_EDGES, transposed(edges))
+        connection.execute(_ADD_EDGES, _columns(_EDGE_KEYS, edges))
         _delete_zeros(connection, "service_dependencies", _EDGE_KEYS, "calls", edges)
     if groups:
         connection.execute(
@@ -40,8 +40,14 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
             transposed(groups),
         )
     if errors:
-        connection.execute(_ADD_ERRORS, transposed(errors))
+        connection.execute(_ADD_ERRORS, _columns(_ERROR_KEYS, errors))
         _delete_zeros(connection, "error_group_minutes", _ERROR_KEYS, "errors", errors)
+
+
+def _columns(keys: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> list[object]:
+    """Rows as arrays, one a column: those of the key, then sums."""
+    kinds = [*keys.values(), *("int8" for _ in rows[0][len(keys) :])]
+    return [array_of(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
 
 
 def _delete_zeros(

@@ -10,7 +10,7 @@ from sink.batches import Batch
 from sink.contributions import Sums
 from sink.merge import KnownTrace, folded, spans_from_bytes
 from sink.packed import PackedTrace
-from sink.postgres import copy_rows
+from sink.postgres import array_of, copy_rows
 from sink.prerequisites import Prerequisites
 from sink.rows import SPAN_COLUMNS, TRACE_COLUMNS, ErrorSpan, PoisonSpan, RowEncoder, TraceRows
 from tracecore.closed_trace import ServiceLink
@@ -150,7 +150,7 @@ def without(rows: TraceRows, refused: Mapping[bytes, str]) -> TraceRows:
 
 def _digests(connection: psycopg.Connection, trace_ids: Sequence[bytes]) -> dict[bytes, bytes]:
     cursor = connection.cursor(binary=True)
-    cursor.execute("SELECT trace_id, digest FROM traces WHERE trace_id = ANY(%b)", (list(trace_ids),))
+    cursor.execute("SELECT trace_id, digest FROM traces WHERE trace_id = ANY(%b)", (array_of("bytea", trace_ids),))
     return {trace_id: digest for trace_id, digest in cursor}
 
 

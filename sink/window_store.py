@@ -14,7 +14,7 @@ from psycopg import sql
 
 from sink import binary
 from sink.errors import PoisonRow
-from sink.postgres import Int4Array, Int8Array, TextArray, array_places, copy_rows, identifiers, ns_of, time_of
+from sink.postgres import Int4Array, Int8Array, array_of, array_places, copy_rows, identifiers, ns_of, time_of
 from sink.rollups import SeriesKey, WindowSums, differences, newest_parts, other_buckets, supersedes
 from tracecore.window import HopWindow, OperationWindow, Window
 
@@ -193,13 +193,8 @@ def _update(
 
 def _series_columns(shape: _Shape, series: Sequence[SeriesKey]) -> list[object]:
     """Keys as arrays, one a column."""
-    columns: list[object] = []
-    for (_, kind), values in zip(shape.keys, zip(*series, strict=True), strict=True):
-        try:
-            columns.append(TextArray(binary.text_array(values)[4:]) if kind == "text" else list(values))
-        except PoisonRow as error:
-            raise psycopg.DataError(str(error)) from None
-    return columns
+    columns = zip(*series, strict=True)
+    return [array_of(kind, values) for (_, kind), values in zip(shape.keys, columns, strict=True)]
 
 
 def _sums(row: Sequence[object]) -> WindowSums:
