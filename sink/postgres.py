@@ -1,7 +1,7 @@
 """What every part of the store needs of psycopg: a connection, COPY of ready rows, times, arrays as columns."""
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -42,7 +42,12 @@ class ByteaArray(Encoded):
     """A bytea[]."""
 
 
-_ARRAY_OF = {"int4": Int4Array, "int8": Int8Array, "text": TextArray, "bytea": ByteaArray}
+_ARRAYS: dict[str, tuple[type[Encoded], Callable[[Sequence[Any]], bytes]]] = {
+    "int4": (Int4Array, binary.int4_array),
+    "int8": (Int8Array, binary.int8_array),
+    "text": (TextArray, binary.text_array),
+    "bytea": (ByteaArray, binary.bytea_array),
+}
 
 
 class _AsItIs(Dumper):
@@ -57,7 +62,7 @@ def connect(url: str) -> psycopg.Connection:
     connection = psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, application_name="tracewatch-sink"
     )
-    for element, array in _ARRAY_OF.items():
+    for element, (array, _) in _ARRAYS.items():
         oid = psycopg.adapters.types[element].array_oid
         connection.adapters.register_dumper(array, type(f"_{array.__name__}Dumper", (_AsItIs,), {"oid": oid}))
     # The offsets are in the transaction: what a crash of the server takes back is read from Kafka once more.
@@ -124,16 +129,19 @@ def array_places(types: Iterable[str], placeholder: sql.Placeholder = _ANY) -> s
 
 def array_of(element: str, values: Sequence[Any]) -> object:
     """An array as a parameter, by PostgreSQL's name of its elements. Raises ``psycopg.DataError``, as psycopg does."""
+    if element not in _ARRAYS:
+        return list(values)
+    array, encoded = _ARRAYS[element]
     try:
-        if element == "text":
-            return TextArray(binary.text_array(values)[4:])
-        if element == "int8":
-            return Int8Array(binary.int8_array(values)[4:])
-        if element == "bytea":
-            return ByteaArray(binary.bytea_array(values)[4:])
+        # Without its length, which is the driver's to tell.
+        return array(encoded(values)[4:])
     except (PoisonRow, struct.error) as error:
         raise psycopg.DataError(str(error)) from None
-    return list(values)
+
+
+def arrays_of(elements: Iterable[str], rows: Sequence[Sequence[Any]]) -> list[object]:
+    """Rows as ``array_of`` each column."""
+    return [array_of(element, column) for element, column in zip(elements, zip(*rows, strict=True), strict=True)]
 
 
 def transposed(rows: Sequence[Sequence[object]]) -> list[list[object]]:

@@ -7,10 +7,12 @@ import psycopg
 from psycopg import sql
 
 from sink.contributions import EdgeSums, ErrorSums, Sums, changed
-from sink.postgres import adding_upsert, array_of, array_places, identifiers, time_of, transposed
+from sink.postgres import adding_upsert, array_places, arrays_of, identifiers, time_of, transposed
 
 _EDGE_KEYS = {"start_time": "timestamptz", "caller": "text", "callee": "text", "callee_type": "text"}
 _ERROR_KEYS = {"group_id": "text", "start_time": "timestamptz"}
+_EDGE_KINDS = [*_EDGE_KEYS.values(), *("int8" for _ in EdgeSums._fields)]
+_ERROR_KINDS = [*_ERROR_KEYS.values(), *("int8" for _ in ErrorSums._fields)]
 _ADD_EDGES = adding_upsert("service_dependencies", _EDGE_KEYS, EdgeSums._fields)
 _ADD_ERRORS = adding_upsert("error_group_minutes", _ERROR_KEYS, ErrorSums._fields)
 
@@ -24,7 +26,7 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
         for group in sorted(sums.groups.values())
     ]
     if edges:
-        connection.execute(_ADD_EDGES, _columns(_EDGE_KEYS, edges))
+        connection.execute(_ADD_EDGES, arrays_of(_EDGE_KINDS, edges))
         _delete_zeros(connection, "service_dependencies", _EDGE_KEYS, "calls", edges)
     if groups:
         connection.execute(
@@ -40,14 +42,8 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
             transposed(groups),
         )
     if errors:
-        connection.execute(_ADD_ERRORS, _columns(_ERROR_KEYS, errors))
+        connection.execute(_ADD_ERRORS, arrays_of(_ERROR_KINDS, errors))
         _delete_zeros(connection, "error_group_minutes", _ERROR_KEYS, "errors", errors)
-
-
-def _columns(keys: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> list[object]:
-    """Rows as arrays, one a column: those of the key, then sums."""
-    kinds = [*keys.values(), *("int8" for _ in rows[0][len(keys) :])]
-    return [array_of(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
 
 
 def _delete_zeros(

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from sink import binary
 from sink.errors import PoisonRow
-from sink.postgres import Int4Array, Int8Array, array_of, array_places, copy_rows, identifiers, ns_of, time_of
+from sink.postgres import array_of, array_places, arrays_of, copy_rows, identifiers, ns_of, time_of
 from sink.rollups import SeriesKey, WindowSums, differences, newest_parts, other_buckets, supersedes
 from tracecore.window import HopWindow, OperationWindow, Window
 
@@ -40,6 +40,8 @@ _OPERATIONS = _Shape(
     "operation", (("service", "text"), ("operation", "text"), ("kind", "int2")), "self_time", OperationWindow
 )
 _HOPS = _Shape("hop", (("caller", "text"), ("callee", "text"), ("operation", "text")), "gap", HopWindow)
+#: What buckets and their counts are arrays of.
+_HISTOGRAM = ("int4", "int8")
 _KEY_FIELDS: dict[str, Callable[[Any], bytes]] = {"text": binary.text, "int2": binary.int2}
 
 
@@ -193,8 +195,7 @@ def _update(
 
 def _series_columns(shape: _Shape, series: Sequence[SeriesKey]) -> list[object]:
     """Keys as arrays, one a column."""
-    columns = zip(*series, strict=True)
-    return [array_of(kind, values) for (_, kind), values in zip(shape.keys, columns, strict=True)]
+    return arrays_of([kind for _, kind in shape.keys], series)
 
 
 def _sums(row: Sequence[object]) -> WindowSums:
@@ -211,27 +212,26 @@ def _sums(row: Sequence[object]) -> WindowSums:
 
 
 def _values(sums: WindowSums) -> tuple[object, ...]:
-    try:
-        (duration, counts), (other, other_counts) = _histogram(sums.duration), _histogram(sums.other)
-    except struct.error as error:
-        raise psycopg.DataError(str(error)) from None
-    # Without their lengths: those of parameters are the driver's to tell.
     return (
         sums.spans,
         sums.count_milli,
         sums.error_milli,
-        Int4Array(duration[4:]),
-        Int8Array(counts[4:]),
-        Int4Array(other[4:]),
-        Int8Array(other_counts[4:]),
+        *map(array_of, _HISTOGRAM, _ordered(sums.duration)),
+        *map(array_of, _HISTOGRAM, _ordered(sums.other)),
         *_samples(sums),
     )
 
 
 def _histogram(buckets: Mapping[int, int]) -> tuple[bytes, bytes]:
-    """Buckets in ascending order, and their counts: each as a field of COPY."""
+    """As fields of COPY."""
+    ordered, counts = _ordered(buckets)
+    return binary.int4_array(ordered), binary.int8_array(counts)
+
+
+def _ordered(buckets: Mapping[int, int]) -> tuple[list[int], list[int]]:
+    """Buckets in ascending order, and their counts."""
     ordered = sorted(buckets)
-    return binary.int4_array(ordered), binary.int8_array([buckets[bucket] for bucket in ordered])
+    return ordered, [buckets[bucket] for bucket in ordered]
 
 
 def _samples(of: Window | WindowSums) -> tuple[bytes | None, bytes | None]:
