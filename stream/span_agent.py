@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import faust
@@ -16,6 +16,7 @@ from faust.types import TP
 
 from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
+from stream.attempt import attempt
 from stream.consumer_access import at_hand, commit, last_fetch, notes, seek, starts
 from stream.continuity import Cursor
 from stream.handover import decode_handover, is_timely
@@ -23,9 +24,11 @@ from stream.hooks import Hooks
 from stream.outlet import Outlet
 from stream.pipeline import Closing, Outgoing, Pipeline, Rules, Tally
 from stream.watermark import changed_watermarks, watermark
-from tracecore.batch_decoding import decode_spans
+from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import MalformedPayload, UndecodableRecord
+from tracecore.grouped_spans import GroupedSpans
+from tracecore.otlp import decode_spans
 from tracecore.topics import HANDOVER_HEADER, REPLAY_END_HEADER, REPLAY_HEADER
 
 logger = logging.getLogger(__name__)
@@ -172,10 +175,10 @@ class SpanAgent:
             if self._only_replay:
                 await self._take_in_order()
 
-    def _taken_of(self, messages: Iterable[Any], missing: dict[TP, Source]) -> list[Outgoing]:
+    def _taken_of(self, messages: Sequence[Any], missing: dict[TP, Source]) -> list[Outgoing]:
         """Take what is next in its partition; those of which something is missing are added to ``missing``."""
         out: list[Outgoing] = []
-        for message in messages:
+        for message, spans in zip(messages, self._decoded(messages), strict=True):
             source = self.sources.get(message.tp)
             if self._stopped or source is None:
                 continue  # of an assignment that is over: it comes again
@@ -183,7 +186,7 @@ class SpanAgent:
             if verdict == "missing":
                 missing[message.tp] = source
             elif verdict == "read" and not self._only_replay:
-                out += self._taken(message, source)
+                out += self._taken(message, source, spans)
             elif verdict == "read" and self._replay_id(message) == self._only_replay:
                 source.held.append((self._arrival_ns(message), message))
         return out
@@ -207,7 +210,8 @@ class SpanAgent:
                         self._replay_ns = arrival_ns - arrival_ns % REPLAY_STEP_NS
                         for pipeline in self.all_pipelines():
                             out += pipeline.move(self._replay_ns)
-                    out += self._taken(message, source)
+                    (spans,) = self._decoded([message])
+                    out += self._taken(message, source, spans)
                 await self._outlet.send([*out, *self._closed()])
             await asyncio.sleep(0)  # much may have waited, and others have a turn
 
@@ -235,16 +239,24 @@ class SpanAgent:
         logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
         await seek(self._app, tp, offset)
 
-    def _taken(self, message: Any, source: Source) -> list[Outgoing]:
+    def _decoded(self, messages: Sequence[Any]) -> Sequence[GroupedSpans | None]:
+        """Many are decoded cheaper than one; None is left to the plain decoder, and to its judgement."""
+        decoded = attempt(decode_together, [message.value or b"" for message in messages])
+        if isinstance(decoded, Exception):
+            logger.error("bug at one of %d records", len(messages), exc_info=decoded)
+            return [None] * len(messages)
+        return decoded
+
+    def _taken(self, message: Any, source: Source, spans: GroupedSpans | None) -> list[Outgoing]:
         try:
-            return self._read(message, source)
+            return self._read(message, source, spans)
         except Exception as error:
             # The outermost loop. Faust would skip the record in silence, and commit it; a worker that stopped would
             # stop again at the same record.
             logger.exception("bug at %s[%d]@%d", message.topic, message.partition, message.offset)
             return [self._dead_letter(message, message.value or b"", f"bug: {error!r}")]
 
-    def _read(self, message: Any, source: Source) -> list[Outgoing]:
+    def _read(self, message: Any, source: Source, spans: GroupedSpans | None) -> list[Outgoing]:
         offset = message.offset
         if source.is_guess:
             source.forget_guess()
@@ -265,12 +277,12 @@ class SpanAgent:
                 is_known = source.cursor.started_at >= handover.next_offset
                 if is_known:
                     pipeline.take_over(handover, offset)
-            spans, rejected = decode_spans(message.value or b"")
+            taken, rejected = (spans, []) if spans is not None else decode_spans(message.value or b"")
         except MalformedPayload as error:
             return [self._dead_letter(message, message.value or b"", str(error))]
         arrival_ns = self._arrival_ns(message)
         source.told_ns, source.told_at = max(arrival_ns, source.told_ns), self.last_progress_at
-        out = pipeline.take(spans, offset, arrival_ns, is_known)
+        out = pipeline.take(taken, offset, arrival_ns, is_known)
         for span in rejected:
             out.append(self._dead_letter(message, span.request, span.reason))
         return out

@@ -12,6 +12,7 @@ from tracecore.closed_trace import PathSegment, TracedSpan
 from tracecore.packed import Packed
 from tracecore.peers import peer_of
 from tracecore.span import Span, SpanKind
+from tracecore.span_columns import COUNT_MILLI, NAME, STATUS, SpanColumns
 
 try:
     from tracecore import packing
@@ -56,36 +57,30 @@ class AnalysedSpans:
     ``needs_repair`` has no meaning here: it was analysed alone.
     """
 
-    def __init__(
-        self,
-        spans: Sequence[Span],
-        columns: "Columns",
-        forest: "Forest",
-        names: Array,
-        statuses: Array,
-        counts_milli: Array,
-        service_names: list[str],
-        span_names: list[str],
-    ) -> None:
-        """``spans`` and columns in the order in which they were analysed."""
-        self._columns, self._forest, self._statuses = columns, forest, statuses
+    def __init__(self, given: SpanColumns, columns: "Columns", forest: "Forest", service_names: list[str]) -> None:
+        """``given`` and ``columns`` in the order in which they were analysed."""
+        self._given, self._columns, self._forest = given, columns, forest
         order = forest.order
         self.first = columns.first
         self.needs_repair = forest.needs_repair
-        self.spans: list[Span] = list(map(spans.__getitem__, order.tolist()))
         base = np.repeat(self.first[:-1], np.diff(self.first))
         self.parents = np.where(forest.parents < 0, -1, forest.parents + base)
         self.services = columns.services[order]
-        self.names = names[order]
+        self.names = given.table[NAME][order]
         self.kinds = columns.kinds[order]
         self.failed = columns.failed[order]
         self.starts = columns.starts[order]
         self.ends = columns.ends[order]
         self.self_times = forest.self_times
         self.gaps = forest.gaps
-        self.counts_milli = counts_milli[order]
+        self.counts_milli = given.table[COUNT_MILLI][order]
         self.service_names = service_names
-        self.span_names = span_names
+        self.span_names = given.names
+
+    @cached_property
+    def spans(self) -> Sequence[Span]:
+        """The spans, as columns: one is made when it is looked at."""
+        return self._given.taken(self._forest.order)
 
     def spans_of(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, to be made when somebody looks."""
@@ -157,7 +152,7 @@ class AnalysedSpans:
             services=self.services,
             names=self.names,
             kinds=self.kinds,
-            statuses=self._statuses[order],
+            statuses=self._given.table[STATUS][order],
             starts=self.starts,
             ends=self.ends,
             skews=forest.skews,
@@ -172,7 +167,7 @@ class AnalysedSpans:
             path_ends=forest.path_ends[:path_end],
         )
         services, names = packing.texts(self.service_names), packing.texts(self.span_names)
-        return packing.packed_traces(values, services, names, [span[11] for span in self.spans])
+        return packing.packed_traces(values, services, names, self._given.raws(order))
 
     def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, made."""

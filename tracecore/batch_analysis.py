@@ -5,9 +5,8 @@ it opens, so under load there are always enough. Until it has compiled, or where
 one.
 """
 
-from array import array
 from collections.abc import Hashable, Sequence
-from itertools import accumulate, chain, compress
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -17,7 +16,21 @@ from tracecore.analysis import Gathered, closed_trace
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dependency_links import links_told
 from tracecore.skew import MAX_SKEW_NS
-from tracecore.span import MAX_COUNT_MILLI, Resource, Scope, Span, StatusCode
+from tracecore.span import Resource, Scope, Span, StatusCode
+from tracecore.span_columns import (
+    END_NS,
+    KIND,
+    ORIGIN,
+    PARENT_ID,
+    SPAN_ID,
+    START_NS,
+    STATUS,
+    Part,
+    SpanColumns,
+    SpansInParts,
+    columns_of,
+    joined,
+)
 
 try:
     from tracecore import forest, packing
@@ -33,7 +46,6 @@ MIN_SPANS = 40
 MIN_SPANS_A_NAME = 4
 
 _ERROR = int(StatusCode.ERROR)
-_NO_ID = bytes(8)
 
 T = TypeVar("T", bound=Hashable)
 Array = np.ndarray[Any, Any]
@@ -76,16 +88,12 @@ def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
 
 
 def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]:
-    spans = list(chain.from_iterable(one.spans for one in gathered))
-    first = list(accumulate((len(one.spans) for one in gathered), initial=0))
-    given = _given(spans, first)
+    given = _given(gathered)
     if given is None:
         return [_alone(one, replay_id) for one in gathered]
     found = forest.forest_of(given.columns, MAX_SKEW_NS)
-    analysed = AnalysedSpans(
-        spans, given.columns, found, given.names, given.statuses, given.counts_milli, given.service_names,
-        given.span_names,
-    )  # fmt: skip
+    first = given.columns.first.tolist()
+    analysed = AnalysedSpans(given.spans, given.columns, found, given.service_names)
     parents, gaps, above, tells = (column.tolist() for column in (found.parents, found.gaps, found.above, found.tells))
     durations = (analysed.ends - analysed.starts).tolist()
     error_counts = np.diff(np.concatenate(((0,), np.cumsum(analysed.failed)))[given.columns.first]).tolist()
@@ -94,7 +102,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     needs_repair, origins = found.needs_repair.tolist(), found.origins.tolist()
     starts, ends = found.starts.tolist(), found.ends.tolist()
     in_order = analysed.spans
-    is_packed = len(spans) >= MIN_SPANS_A_NAME * len(given.span_names)
+    is_packed = len(given.spans) >= MIN_SPANS_A_NAME * len(given.spans.names)
     closed: list[ClosedTrace] = []
     for t, one in enumerate(gathered):
         if needs_repair[t]:
@@ -147,74 +155,62 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
 class _Given(NamedTuple):
     """What there is to analyse, and what its numbers mean."""
 
+    spans: SpanColumns
     columns: "Columns"
-    names: Array
-    statuses: Array
-    counts_milli: Array
     service_names: list[str]
-    span_names: list[str]
     resources: list[Resource]
     scopes: list[Scope]
 
 
-def _given(spans: Sequence[Span], first: Sequence[int]) -> _Given | None:
+def _given(gathered: Sequence[Gathered]) -> _Given | None:
     """What compiled code reads; None if numbers or ids do not fit, as in spans that no decoder made."""
-    _, span_ids, parent_ids, names, kinds, starts, ends, statuses, counts, resources, scopes, _ = zip(
-        *spans, strict=True
-    )
-    ids, parents = b"".join(span_ids), b"".join([parent_id or _NO_ID for parent_id in parent_ids])
-    if len(ids) != 8 * len(spans) or len(parents) != 8 * len(spans):
+    spans = _columns([one.spans for one in gathered])
+    if spans is None:
         return None
-    try:
-        # An array of the standard library takes a tuple's integers in a third of the time that numpy does.
-        start_array, end_array = (np.frombuffer(array("Q", times), np.int64) for times in (starts, ends))
-        count_array = np.frombuffer(array("q", counts), np.int64)
-    except OverflowError:
-        return None
-    if count_array.min() < 0 or count_array.max() > MAX_COUNT_MILLI:
-        return None
-    resource_of, distinct_resources = _numbered_objects(resources)
-    scope_of, distinct_scopes = _numbered_objects(scopes)
-    service_of, service_names = _numbered([resource.service for resource in distinct_resources])
-    name_of, span_names = _numbered(names)
+    resource_of, resources = _numbered([origin.resource for origin in spans.origins])
+    scope_of, scopes = _numbered([origin.scope for origin in spans.origins])
+    service_of, service_names = _numbered([resource.service for resource in resources])
     hosts: dict[str, int] = {"": -1}
-    host_of = np.array([hosts.setdefault(resource.host, len(hosts)) for resource in distinct_resources], np.int64)
-    status_array = np.frombuffer(array("q", statuses), np.int64)
+    host_of = np.array([hosts.setdefault(resource.host, len(hosts)) for resource in resources], np.int64)
+    table, resource_of_span = spans.table, resource_of[spans.table[ORIGIN]]
     columns = forest.Columns(
-        np.array(first, np.int64),
-        np.frombuffer(ids, ">u8").astype(np.uint64),
-        np.frombuffer(parents, ">u8").astype(np.uint64),
+        np.array(list(accumulate((len(one.spans) for one in gathered), initial=0)), np.int64),
+        table[SPAN_ID].view(np.uint64),
+        table[PARENT_ID].view(np.uint64),
         # What is beyond the middle reads as negative, and is analysed alone.
-        start_array,
-        end_array,
-        np.frombuffer(array("q", kinds), np.int64),
-        status_array == _ERROR,
-        host_of[resource_of],
-        service_of[resource_of],
-        resource_of,
-        scope_of,
+        table[START_NS],
+        table[END_NS],
+        table[KIND],
+        table[STATUS] == _ERROR,
+        host_of[resource_of_span],
+        service_of[resource_of_span],
+        resource_of_span,
+        scope_of[table[ORIGIN]],
     )
-    return _Given(
-        columns, name_of, status_array, count_array, service_names, span_names, distinct_resources, distinct_scopes
-    )
+    return _Given(spans, columns, service_names, resources, scopes)
+
+
+def _columns(traces: Sequence[Sequence[Span]]) -> SpanColumns | None:
+    """The spans of all traces, one trace after the other."""
+    plain = [span for spans in traces if not isinstance(spans, SpansInParts) for span in spans]
+    made = columns_of(plain)
+    if made is None or len(plain) == sum(map(len, traces)):
+        return made
+    parts: list[Part] = []
+    low = 0
+    for spans in traces:
+        if isinstance(spans, SpansInParts):
+            parts += spans.parts
+        else:
+            parts.append((made, low, low + len(spans)))
+            low += len(spans)
+    return joined(parts)
 
 
 def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
     """By value its number, counted in the order of appearance; and the values by number."""
-    distinct = list(dict.fromkeys(values))
-    number = dict(zip(distinct, range(len(distinct)), strict=True))
-    return np.fromiter(map(number.__getitem__, values), np.int64, len(values)), distinct
-
-
-def _numbered_objects(values: Sequence[T]) -> tuple[Array, list[T]]:
-    """``_numbered`` where most values are one of few objects: hashes a resource's bytes once an object."""
-    keys = list(map(id, values))
-    objects = dict(zip(keys, values, strict=True))
-    by_value: dict[T, int] = {}
-    number = {key: by_value.setdefault(value, len(by_value)) for key, value in objects.items()}
-    if len(by_value) == 1:
-        return np.zeros(len(keys), np.int64), list(by_value)
-    return np.fromiter(map(number.__getitem__, keys), np.int64, len(keys)), list(by_value)
+    number: dict[T, int] = {}
+    return np.array([number.setdefault(value, len(number)) for value in values], np.int64), list(number)
 
 
 def _tables(numbers: Array, local: Array, columns: "Columns", found: "Forest") -> list[list[int]]:

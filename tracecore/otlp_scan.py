@@ -1,4 +1,4 @@
-"""The bytes of an ExportTraceServiceRequest to columns of spans, compiled; ``otlp.decode_spans`` is what is meant.
+"""The bytes of ExportTraceServiceRequests to columns of spans, compiled; ``otlp.decode_spans`` is what is meant.
 
 One walk over the bytes finds where everything stands and reads what is a number. It judges nothing: whatever is not
 exactly as OTLP's exporters write it (another wire type, a field twice, an id of another length, a number that is out
@@ -7,21 +7,24 @@ numba's, as in ``forest``.
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from tracecore.span import ONE_SPAN_MILLI
+
 #: Rows of the table of spans, which has a column a span. Places are positions in the request; a text is empty if it
 #: ends where it begins.
 RAW_AT, RAW_END, NAME, KIND, START_NS, END_NS, STATUS, STATUS_AT, STATUS_END, STATE_AT, STATE_END = range(11)
-_SPAN_ROWS = 11
-#: Columns of the table of scopes; ``SPANS`` is how many spans stand under it.
+COUNT_MILLI, SCOPE = 11, 12
+_SPAN_ROWS = 13
+#: Columns of the table of scopes.
 RESOURCE_AT, RESOURCE_END, RESOURCE_URL_AT, RESOURCE_URL_END, SCOPE_AT, SCOPE_END, SCOPE_URL_AT, SCOPE_URL_END = range(
     8
 )
-SPANS = 8
-_SCOPE_COLUMNS = 9
+_SCOPE_COLUMNS = 8
 
 #: A status that is not one of the three codes alone: the reference reads it.
 OTHER_STATUS = -1
@@ -32,50 +35,90 @@ _SMALLEST_SPAN = 30
 _MOST_SCOPES = 4096
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+#: Spans for which a thread keeps its room.
+_KEPT_ROOM = 1 << 16
+
 _warm = threading.Event()
 
 Array = np.ndarray[Any, Any]
 
 
 class Scanned(NamedTuple):
-    """The spans of a request, in their order; ids are rows of bytes, a parent of zeros is none.
+    """The spans of some requests, in their order; ids are rows of bytes, a parent of zeros is none.
 
-    ``spans`` has a column a span, ``scopes`` a row a scope, with what is named above; spans of the first scope stand
-    first. ``names`` has where each distinct name begins and ends, and ``spans[NAME]`` which of them a span bears.
+    Those of request ``r`` are ``first[r]`` to ``first[r + 1]``: none, if it is not ``plain``. All places are in
+    ``joined``, the requests one after the other. ``spans`` has a column a span, ``scopes`` a row a scope, with what is
+    named above. ``names`` has where each distinct name begins and ends. ``spans[NAME]`` and ``spans[SCOPE]`` say which
+    of them a span has. ``has_other_status`` if any span has, ``has_state`` if any has a tracestate.
     """
 
+    joined: bytes
+    first: Array
+    plain: Array
     trace_ids: Array
     span_ids: Array
     parent_ids: Array
     spans: Array
     scopes: Array
     names: Array
+    has_other_status: bool
+    has_state: bool
 
 
-def scanned(request: bytes) -> Scanned | None:
-    """None if the request is not plain enough. O(n) in bytes."""
-    most = len(request) // _SMALLEST_SPAN + 1
-    buffer = np.frombuffer(request, np.uint8)
-    trace_ids, span_ids = np.empty((most, 16), np.uint8), np.empty((most, 8), np.uint8)
-    parent_ids, spans = np.zeros((most, 8), np.uint8), np.empty((_SPAN_ROWS, most), np.int64)
-    names = np.empty((most, 2), np.int64)
-    scopes = np.empty((min(most, _MOST_SCOPES), _SCOPE_COLUMNS), np.int64)
-    slots = 16
-    while slots < 2 * most:
-        slots *= 2
-    found, scope_count, name_count = _scan(
-        buffer, trace_ids, span_ids, parent_ids, spans, scopes, names, np.full(slots, -1, np.int32)
-    )
-    if found < 0:
-        return None
+class _Desk(threading.local):
+    """Where a thread scans: to ask for memory takes as long as to scan a small request."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def fit(self, most: int) -> None:
+        """Make room for so many spans."""
+        if most <= self.most:
+            return
+        self.most = most
+        self.trace_ids, self.span_ids = np.empty((most, 16), np.uint8), np.empty((most, 8), np.uint8)
+        self.parent_ids, self.spans = np.empty((most, 8), np.uint8), np.empty((_SPAN_ROWS, most + 1), np.int64)
+        self.names, self.scopes = np.empty((most, 2), np.int64), np.empty((_MOST_SCOPES, _SCOPE_COLUMNS), np.int64)
+        self.slots = np.empty(slots_for(most), np.int32)
+
+
+_desk = _Desk()
+
+
+def scanned(requests: Sequence[bytes]) -> Scanned:
+    """What is plain enough. The arrays are the thread's, until it scans again. O(n) in bytes."""
+    joined = b"".join(requests)
+    most = len(joined) // _SMALLEST_SPAN + 1
+    desk = _desk if most <= _KEPT_ROOM else _Desk()
+    desk.fit(most)
+    slots = desk.slots[: slots_for(most)]
+    slots.fill(-1)
+    bounds = np.zeros(len(requests) + 1, np.int64)
+    np.cumsum([len(request) for request in requests], out=bounds[1:])
+    first, plain = np.zeros(len(requests) + 1, np.int64), np.zeros(len(requests), np.bool_)
+    scope_count, name_count, has_other_status, has_state = _scan(
+        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.trace_ids, desk.span_ids, desk.parent_ids,
+        desk.spans, desk.scopes, desk.names, slots,
+    )  # fmt: skip
+    found = int(first[-1])
     return Scanned(
-        trace_ids[:found],
-        span_ids[:found],
-        parent_ids[:found],
-        spans[:, :found],
-        scopes[:scope_count],
-        names[:name_count],
+        joined,
+        first,
+        plain,
+        desk.trace_ids[:found],
+        desk.span_ids[:found],
+        desk.parent_ids[:found],
+        desk.spans[:, :found],
+        desk.scopes[:scope_count],
+        desk.names[:name_count],
+        has_other_status,
+        has_state,
     )
+
+
+def slots_for(entries: int) -> int:
+    """How many slots a look-up of so many entries has: a power of two, at most half of them taken."""
+    return 1 << max(4, (2 * entries - 1).bit_length())
 
 
 def is_warm() -> bool:
@@ -85,31 +128,54 @@ def is_warm() -> bool:
 
 def warm_up() -> None:
     """Compile, or load what was compiled."""
-    scanned(b"")
+    scanned([b""])
     _warm.set()
 
 
 @njit(cache=True, nogil=True)
-def _scan(b, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
-    """How many spans, scopes and names there are; -1 for the first if the request is the reference's."""
-    found = scope_count = name_count = 0
-    at, end = 0, b.size
+def _scan(b, bounds, first, plain, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
+    """How many scopes and names there are, and two flags."""
+    scope_count = name_count = 0
+    for r in range(len(plain)):
+        found, known_scopes, name_count = _scan_request(
+            b, bounds[r], bounds[r + 1], first[r], scope_count, name_count, trace_ids, span_ids, parent_ids, spans,
+            scopes, names, slots,
+        )  # fmt: skip
+        plain[r] = found >= 0
+        first[r + 1] = first[r]
+        if found >= 0:
+            first[r + 1], scope_count = found, known_scopes
+    has_other_status = has_state = False
+    for i in range(first[len(plain)]):
+        has_other_status = has_other_status or spans[STATUS, i] == OTHER_STATUS
+        has_state = has_state or spans[STATE_END, i] > 0
+    return scope_count, name_count, has_other_status, has_state
+
+
+@njit(cache=True, nogil=True)
+def _scan_request(
+    b, at, end, found, scope_count, name_count, trace_ids, span_ids, parent_ids, spans, scopes, names, slots
+):
+    """How many spans, scopes and names there are with those of this request; -1 for the first if it is the reference's.
+
+    Names of such a request remain, for the look-up knows them.
+    """
     while at < end:
         field, wire, at = _tag(b, at, end)
         if at < 0 or field != 1 or wire != _BYTES:
-            return -1, 0, 0
+            return -1, 0, name_count
         at, resource_end = _sized(b, at, end)
         if at < 0:
-            return -1, 0, 0
+            return -1, 0, name_count
         first_scope = scope_count
         resource_at = resource_until = url_at = url_until = -1
         while at < resource_end:
             field, wire, at = _tag(b, at, resource_end)
             if at < 0 or wire != _BYTES:
-                return -1, 0, 0
+                return -1, 0, name_count
             at, value_end = _sized(b, at, resource_end)
             if at < 0:
-                return -1, 0, 0
+                return -1, 0, name_count
             if field == 1 and resource_at < 0:
                 resource_at, resource_until = at, value_end
             elif field == 3 and url_at < 0:
@@ -120,13 +186,13 @@ def _scan(b, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
                     scopes, scope_count, names, slots,
                 )  # fmt: skip
                 if found < 0:
-                    return -1, 0, 0
+                    return -1, 0, name_count
                 scope_count += 1
             else:
-                return -1, 0, 0
+                return -1, 0, name_count
             at = value_end
         if scope_count == first_scope and url_at < url_until:
-            return -1, 0, 0  # nobody would see whether this is a text
+            return -1, 0, name_count  # nobody would see whether this is a text
         for scope in range(first_scope, scope_count):
             scopes[scope, RESOURCE_AT], scopes[scope, RESOURCE_END] = max(resource_at, 0), max(resource_until, 0)
             scopes[scope, RESOURCE_URL_AT], scopes[scope, RESOURCE_URL_END] = max(url_at, 0), max(url_until, 0)
@@ -136,30 +202,31 @@ def _scan(b, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
 @njit(cache=True, nogil=True)
 def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, spans, scopes, scope, names, slots):
     """How many spans and names there are with those of this scope; -1 for the first if it is the reference's."""
-    before = found
     scope_at = scope_until = url_at = url_until = -1
     while at < end:
         field, wire, at = _tag(b, at, end)
         if at < 0 or wire != _BYTES:
-            return -1, 0
+            return -1, name_count
         at, value_end = _sized(b, at, end)
         if at < 0:
-            return -1, 0
+            return -1, name_count
         if field == 2:
-            if found >= len(names) or not _scan_span(b, at, value_end, found, trace_ids, span_ids, parent_ids, spans):
-                return -1, 0
+            if name_count >= len(names):
+                return -1, name_count
+            if not _scan_span(b, at, value_end, found, trace_ids, span_ids, parent_ids, spans):
+                return -1, name_count
             name_count = _numbered(b, found, spans, names, name_count, slots)
+            spans[SCOPE, found] = scope
             found += 1
         elif field == 1 and scope_at < 0:
             scope_at, scope_until = at, value_end
         elif field == 3 and url_at < 0:
             url_at, url_until = at, value_end
         else:
-            return -1, 0
+            return -1, name_count
         at = value_end
     scopes[scope, SCOPE_AT], scopes[scope, SCOPE_END] = max(scope_at, 0), max(scope_until, 0)
     scopes[scope, SCOPE_URL_AT], scopes[scope, SCOPE_URL_END] = max(url_at, 0), max(url_until, 0)
-    scopes[scope, SPANS] = found - before
     return found, name_count
 
 
@@ -168,7 +235,9 @@ def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
     """Fill a span's column, and its ids; ``NAME`` gets where its name stands. False if it is odd."""
     for row in range(_SPAN_ROWS):
         spans[row, i] = 0
-    spans[RAW_AT, i], spans[RAW_END, i] = at, end
+    spans[RAW_AT, i], spans[RAW_END, i], spans[COUNT_MILLI, i] = at, end, ONE_SPAN_MILLI
+    for k in range(8):
+        parent_ids[i, k] = 0
     seen = name_at = name_end = 0
     while at < end:
         field, wire, at = _tag(b, at, end)

@@ -17,19 +17,26 @@ from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from tests.tracecore.recordings import deliveries
-from tracecore import batch_analysis, batch_decoding, forest, otlp, otlp_scan, packing
-from tracecore.otlp import RejectedSpan
+from tracecore import batch_analysis, batch_decoding, forest, grouping, otlp, otlp_scan, packing
+from tracecore.grouped_spans import GroupedSpans
+from tracecore.otlp import encode_spans
 from tracecore.span import Span
 from tracecore.topics import Topics
 
 PARTITIONS = 4
 RECORDS = {"ob22": 120, "tt29": 700}
 COMPILED = [
-    forest._analyse, otlp_scan._scan, packing._pack, window_tally._tally, usual_spans._learn,
+    forest._analyse, otlp_scan._scan, grouping._group, packing._pack, window_tally._tally, usual_spans._learn,
     usual_spans._follow_answers,
 ]  # fmt: skip
 
-Decode = Callable[[bytes], tuple[list[Span], list[RejectedSpan]]]
+Decode = Callable[[bytes], GroupedSpans | list[Span]]
+
+
+def decoded(value: bytes) -> GroupedSpans | list[Span]:
+    """As a worker decodes: small records are not worth compiled code."""
+    (grouped,) = batch_decoding.decode_together([value])
+    return otlp.decode_spans(value)[0] if grouped is None else grouped
 
 
 def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Outgoing]:
@@ -46,8 +53,8 @@ def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Out
     last_ns = 0
     for offset, (arrival_ns, value) in enumerate(islice(deliveries(folder, name), RECORDS[name])):
         last_ns = max(last_ns, arrival_ns)
-        for partition, share in split_by_partition(decode(value)[0], PARTITIONS).items():
-            out += pipelines[partition].take(share, offset, arrival_ns)
+        for partition, share in split_by_partition(otlp.decode_spans(value)[0], PARTITIONS).items():
+            out += pipelines[partition].take(decode(encode_spans(share)), offset, arrival_ns)
         if offset % at_once == 0:
             out += closing.published()
     for pipeline in pipelines:
@@ -62,9 +69,9 @@ def test_compiled_or_not_the_same_records_are_published(
 ) -> None:
     compiled.warm_up()
     known = [len(function.signatures) for function in COMPILED]
-    out = published(shared_data, name, batch_decoding.decode_spans, at_once)
+    out = published(shared_data, name, decoded, at_once)
     assert out
     # Nothing that comes is of other types than what was compiled: a worker never stands still to compile.
     assert [len(function.signatures) for function in COMPILED] == known
     monkeypatch.setattr(batch_analysis, "_is_warm", lambda: False)
-    assert published(shared_data, name, otlp.decode_spans, at_once) == out
+    assert published(shared_data, name, lambda value: otlp.decode_spans(value)[0], at_once) == out

@@ -1,6 +1,8 @@
 """Hypothesis strategies: spans of one trace that may be wrong in every way that the wire allows."""
 
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from tests.tracecore.builders import MS, T0_NS, order_spans, span_id, trace_id
@@ -79,6 +81,39 @@ def _tidy(shapes: list[tuple[int, int, int, int, int, Resource, bytes]]) -> list
         )
         for number, (parent, kind, start, duration, status, resource, raw) in enumerate(shapes, 1)
     ]  # fmt: skip
+
+
+def requests_of_few_ids(max_size: int = 12) -> st.SearchStrategy[bytes]:
+    """ExportTraceServiceRequests with spans of three traces whose ids collide, on either side of a call."""
+    shape = st.tuples(
+        st.integers(1, 3), st.integers(1, 6), st.integers(0, 6), st.integers(0, 5), st.integers(0, 2),
+        st.integers(1, 3), st.booleans(),
+    )  # fmt: skip
+    return st.lists(shape, min_size=1, max_size=max_size).map(_request)
+
+
+def _request(shapes: list[tuple[int, int, int, int, int, int, bool]]) -> bytes:
+    groups = [
+        ResourceSpans(
+            resource={"attributes": [{"key": "service.name", "value": {"string_value": service}}]},
+            scope_spans=[
+                ScopeSpans(
+                    spans=[
+                        SpanMessage(
+                            trace_id=trace_id(trace), span_id=span_id(id),
+                            parent_span_id=span_id(parent) if parent else b"", name=f"work {id}",
+                            kind=kind, status={"code": status},
+                            start_time_unix_nano=T0_NS, end_time_unix_nano=T0_NS + duration,
+                        )
+                        for trace, id, parent, kind, status, duration, is_cart in shapes
+                        if is_cart == (service == "cart")
+                    ]
+                )
+            ],
+        )
+        for service in ("cart", "web")
+    ]  # fmt: skip
+    return ExportTraceServiceRequest(resource_spans=groups).SerializeToString()
 
 
 def tidy_traces(max_traces: int = 8) -> st.SearchStrategy[list[list[Span]]]:

@@ -50,7 +50,7 @@ def test_traces_analysed_together_are_as_analysed_alone(traces: list[list[Span]]
 
 @given(tidy_trace(max_size=60))
 def test_a_trace_without_faults_needs_no_repair(spans: list[Span]) -> None:
-    given = batch_analysis._given(spans, [0, len(spans)])
+    given = batch_analysis._given([_gathered(spans)])
     assert given is not None
     assert not forest.forest_of(given.columns, 10**18).needs_repair.any()
 

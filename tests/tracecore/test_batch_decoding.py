@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from tests.tracecore.builders import order_spans
 from tests.tracecore.recordings import records
-from tracecore import batch_decoding, otlp, otlp_scan
+from tracecore import batch_decoding, otlp
 from tracecore.batch_decoding import plain_spans
 from tracecore.errors import MalformedPayload
 from tracecore.otlp import RejectedSpan, encode_spans
@@ -24,7 +24,7 @@ TRACE_ID, SPAN_ID = bytes(range(16)), bytes(range(8))
 
 @pytest.fixture(autouse=True)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    otlp_scan.warm_up()
+    batch_decoding.warm_up()
     monkeypatch.setattr(batch_decoding, "MIN_BYTES", 0)
 
 
@@ -118,11 +118,22 @@ def test_every_byte_may_be_any_other_and_every_end_may_be_missing() -> None:
             assert holds(request[:at] + bytes((byte,)) + request[at + 1 :])
 
 
+@given(st.lists(requests | st.binary(max_size=20), max_size=5))
+def test_requests_decoded_together_are_as_decoded_alone(together: list[bytes]) -> None:
+    for request, spans in zip(together, plain_spans(together), strict=True):
+        (alone,) = plain_spans([request])
+        assert (spans is None) == (alone is None)
+        if spans is not None:
+            assert (spans.in_order(), []) == otlp.decode_spans(request)
+
+
 def test_what_exporters_write_is_not_left_to_the_plain_decoder() -> None:
-    assert plain_spans(encode_spans(order_spans(failed=True)))
+    assert plain_spans([encode_spans(order_spans(failed=True))])[0]
 
 
 @pytest.mark.parametrize("name", ["ob22", "tt29"])
 def test_the_recorded_systems_are_decoded_by_compiled_code(shared_data: Path, name: str) -> None:
     for request in islice(records(shared_data, name), 300):
-        assert plain_spans(request) == otlp.decode_spans(request)[0]
+        (found,) = plain_spans([request])
+        assert found is not None
+        assert found.in_order() == otlp.decode_spans(request)[0]

@@ -1,0 +1,239 @@
+"""Spans as columns: a worker holds most spans only to count, judge and pass them on, and makes no object for each.
+
+A span is made when somebody looks at it. Whoever decodes, assembles or analyses many takes the columns.
+"""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar, cast, overload
+
+import numpy as np
+
+from tracecore.otlp import new_span
+from tracecore.span import MAX_COUNT_MILLI, Resource, Scope, Span
+
+#: Rows of the table of spans. Ids are big-endian integers, of a trace two of them, a parent of 0 is none. ``NAME`` and
+#: ``ORIGIN`` are numbers of names and origins, a span's bytes lie from ``RAW_AT`` to ``RAW_END`` in the buffer.
+TRACE_HIGH, TRACE_LOW, SPAN_ID, PARENT_ID, KIND, START_NS, END_NS, STATUS, COUNT_MILLI, NAME, ORIGIN = range(11)
+RAW_AT, RAW_END = 11, 12
+ROWS = 13
+
+#: Buffers may be joined whole if that copies no more than so many times the bytes that are needed, or so many bytes.
+_WASTE, _LITTLE = 8, 1 << 20
+_NO_ID = bytes(8)
+
+T = TypeVar("T")
+Array = np.ndarray[Any, Any]
+
+
+class Origin(NamedTuple):
+    """Who made a span, and with which library."""
+
+    resource: Resource
+    scope: Scope
+
+
+class SpanColumns(Sequence[Span]):
+    """Spans of any traces. ``table`` has a column a span: integers of 64 bits, in rows as named above."""
+
+    __slots__ = ("buffer", "names", "origins", "table")
+
+    def __init__(self, table: Array, names: Sequence[str], origins: Sequence[Origin], buffer: bytes) -> None:
+        self.table = table
+        self.names = names
+        self.origins = origins
+        self.buffer = buffer
+
+    def __len__(self) -> int:
+        return len(self.table[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Span]: ...
+    def __getitem__(self, index: int | slice) -> Span | list[Span]:
+        if isinstance(index, slice):
+            return self.made(index)
+        return self.made(slice(index, index + 1 or None))[0]
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.made(slice(None)))
+
+    def taken(self, places: Array) -> "SpanColumns":
+        """The spans at ``places``, in that order."""
+        return SpanColumns(self.table[:, places], self.names, self.origins, self.buffer)
+
+    def raws(self, places: Array) -> list[bytes]:
+        """The bytes of the spans at ``places``."""
+        buffer = self.buffer
+        return [buffer[at:end] for at, end in self.table[RAW_AT : RAW_END + 1, places].T.tolist()]
+
+    def made(self, places: slice) -> list[Span]:
+        """Spans, made."""
+        table = self.table[:, places]
+        trace_ids, span_ids, parent_ids = (
+            _texts(table[rows]) for rows in (slice(TRACE_HIGH, SPAN_ID), [SPAN_ID], [PARENT_ID])
+        )
+        kinds, starts, ends, statuses, counts, names, origins, raw_at, raw_end = table[KIND:].tolist()
+        of = list(map(self.origins.__getitem__, origins))
+        buffer = self.buffer
+        return list(
+            map(
+                new_span,
+                zip(
+                    trace_ids,
+                    span_ids,
+                    [b"" if parent_id == _NO_ID else parent_id for parent_id in parent_ids],
+                    map(self.names.__getitem__, names),
+                    kinds, starts, ends, statuses, counts,
+                    [origin[0] for origin in of],
+                    [origin[1] for origin in of],
+                    [buffer[at:end] for at, end in zip(raw_at, raw_end, strict=True)],
+                    strict=True,
+                ),
+            )
+        )  # fmt: skip
+
+
+#: Columns, and from where to where there. A plain tuple, for there are hundreds of thousands a second.
+Part = tuple[SpanColumns, int, int]
+
+
+class SpansInParts(Sequence[Span]):
+    """Spans that came in several parts, in their order."""
+
+    __slots__ = ("_made", "parts")
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self._made: list[Span] | None = None
+
+    def __len__(self) -> int:
+        return sum(high - low for _, low, high in self.parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Span]: ...
+    def __getitem__(self, index: int | slice) -> Span | list[Span]:
+        if self._made is None:
+            self._made = [span for columns, low, high in self.parts for span in columns.made(slice(low, high))]
+        return self._made[index]
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self[:])
+
+
+def columns_of(spans: Sequence[Span]) -> SpanColumns | None:
+    """The same spans as columns; None if numbers or ids do not fit, as in spans that no decoder made."""
+    if not spans:
+        return SpanColumns(np.zeros((ROWS, 0), np.int64), [], [], b"")
+    trace_ids, span_ids, parent_ids, names, kinds, starts, ends, statuses, counts, resources, scopes, raws = zip(
+        *spans, strict=True
+    )
+    ids = [b"".join(trace_ids), b"".join(span_ids), b"".join([parent_id or _NO_ID for parent_id in parent_ids])]
+    if [len(joined) for joined in ids] != [size * len(spans) for size in (16, 8, 8)]:
+        return None
+    table = np.empty((ROWS, len(spans)), np.int64)
+    table[TRACE_HIGH:SPAN_ID] = np.frombuffer(ids[0], ">i8").reshape(-1, 2).T
+    table[SPAN_ID], table[PARENT_ID] = np.frombuffer(ids[1], ">i8"), np.frombuffer(ids[2], ">i8")
+    try:
+        # An array of the standard library takes a tuple's integers in a third of the time that numpy does. Times
+        # beyond the middle read as negative.
+        for row, typecode, values in (
+            (KIND, "q", kinds), (START_NS, "Q", starts), (END_NS, "Q", ends), (STATUS, "q", statuses),
+            (COUNT_MILLI, "q", counts),
+        ):  # fmt: skip
+            table[row] = np.frombuffer(array(typecode, values), np.int64)
+    except OverflowError:
+        return None
+    if table[COUNT_MILLI].min() < 0 or table[COUNT_MILLI].max() > MAX_COUNT_MILLI:
+        return None
+    table[NAME], numbered_names = _numbered(names)
+    table[ORIGIN], origins = _numbered_origins(resources, scopes)
+    table[RAW_END] = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)))
+    table[RAW_AT] = np.concatenate(((0,), table[RAW_END, :-1]))
+    return SpanColumns(table, numbered_names, origins, b"".join(raws))
+
+
+def joined(parts: Sequence[Part]) -> SpanColumns:
+    """All spans of ``parts`` in their order, with only the names and origins that they have. O(spans)."""
+    number: dict[int, int] = {}
+    sources: list[SpanColumns] = []
+    of_part, lows, sizes = array("q"), array("q"), array("q")
+    for columns, low, high in parts:
+        source = number.setdefault(id(columns), len(sources))
+        if source == len(sources):
+            sources.append(columns)
+        of_part.append(source)
+        lows.append(low)
+        sizes.append(high - low)
+    part_source, part_low, part_size = (np.frombuffer(column, np.int64) for column in (of_part, lows, sizes))
+    source_at = _bounds([len(source) for source in sources])
+    # Where each span stands in all sources, one after the other.
+    first = np.cumsum(part_size) - part_size
+    places = np.arange(int(part_size.sum())) + np.repeat(source_at[part_source] + part_low - first, part_size)
+    table = np.concatenate([source.table for source in sources], axis=1)[:, places]
+    source_of = np.repeat(part_source, part_size)
+    table[NAME], names = _renumbered(table[NAME], source_of, [source.names for source in sources])
+    table[ORIGIN], origins = _renumbered(table[ORIGIN], source_of, [source.origins for source in sources])
+    buffers = [source.buffer for source in sources]
+    sizes_needed = table[RAW_END] - table[RAW_AT]
+    if sum(map(len, buffers)) <= max(_WASTE * int(sizes_needed.sum()), _LITTLE):
+        table[RAW_AT : RAW_END + 1] += _bounds(list(map(len, buffers)))[source_of]
+        return SpanColumns(table, names, origins, b"".join(buffers))
+    # A few spans out of large records.
+    buffer = b"".join(
+        [
+            buffers[source][at:end]
+            for source, at, end in zip(source_of.tolist(), table[RAW_AT].tolist(), table[RAW_END].tolist(), strict=True)
+        ]
+    )
+    table[RAW_END] = np.cumsum(sizes_needed)
+    table[RAW_AT] = table[RAW_END] - sizes_needed
+    return SpanColumns(table, names, origins, buffer)
+
+
+def _texts(rows: Array) -> list[bytes]:
+    """By column the bytes of big-endian integers."""
+    size = 8 * len(rows)
+    # A row of bytes is an opaque value to numpy, which gives it as bytes.
+    return cast(list[bytes], np.ascontiguousarray(rows.T).astype(">i8").view(f"V{size}").ravel().tolist())
+
+
+def _bounds(sizes: Sequence[int]) -> Array:
+    """Where each begins of so many that stand one after the other, and where the last ends."""
+    bounds = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=bounds[1:])
+    return bounds
+
+
+def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
+    """By value its number, counted in the order of appearance; and the values by number."""
+    number: dict[T, int] = {value: 0 for value in values}
+    distinct = list(number)
+    for at, value in enumerate(distinct):
+        number[value] = at
+    return np.fromiter(map(number.__getitem__, values), np.int64, len(values)), distinct
+
+
+def _numbered_origins(resources: Sequence[Resource], scopes: Sequence[Scope]) -> tuple[Array, list[Origin]]:
+    """``_numbered``; most are one of few pairs of objects, so a resource's bytes are hashed once an object."""
+    pairs = list(zip(map(id, resources), map(id, scopes), strict=True))
+    objects = dict(zip(pairs, map(Origin, resources, scopes), strict=True))
+    by_value: dict[Origin, int] = {}
+    number = {pair: by_value.setdefault(origin, len(by_value)) for pair, origin in objects.items()}
+    return np.fromiter(map(number.__getitem__, pairs), np.int64, len(pairs)), list(by_value)
+
+
+def _renumbered(numbers: Array, source_of: Array, values: Sequence[Sequence[T]]) -> tuple[Array, list[T]]:
+    """Numbers of ``values`` of several sources to numbers of those that are used; equal values have one."""
+    at = _bounds(list(map(len, values)))
+    apart = numbers + at[source_of]
+    used = np.flatnonzero(np.bincount(apart))
+    everything = list(chain.from_iterable(values))
+    number: dict[T, int] = {}
+    renumbering = np.zeros(len(everything), np.int64)
+    renumbering[used] = [number.setdefault(everything[place], len(number)) for place in used.tolist()]
+    return renumbering[apart], list(number)
