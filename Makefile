@@ -55,7 +55,7 @@ $(VENV)/.audit: | $(BIN)/python
 	@touch $@
 
 # What numba compiles stands beside its source; a worker that finds nothing there compiles it while it works.
-COMPILED := tracecore/forest.py tracecore/grouping.py tracecore/otlp_scan.py tracecore/packing.py \
+COMPILED := tracecore/forest.py tracecore/grouping.py tracecore/link_columns.py tracecore/otlp_scan.py tracecore/packing.py \
     stream/window_tally.py stream/detection/usual_spans.py
 $(VENV)/.compiled: $(COMPILED) | $(VENV)/.runtime
 	@echo "tracewatch: compiling the analysis of traces"

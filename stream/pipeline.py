@@ -14,7 +14,7 @@ from stream.assembler import Assembler, Limits, Revision, SpanBudget
 from stream.attempt import attempt, outcome
 from stream.handover import Handover, HandoverRecord, handover_records
 from stream.hooks import Hooks, TraceHook, TracesHook
-from stream.sampling import Sampler, SamplingRule
+from stream.sampling import KEPT_BY_RULE, Sampler, SamplingRule
 from stream.windows import ToCount, WindowLimits, Windows
 from tracecore.analysis import Gathered
 from tracecore.batch_analysis import closed_traces
@@ -84,17 +84,6 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
-class Understood(NamedTuple):
-    """A trace that closed, the ids of its spans with times that are not credible, and what detection found in it.
-
-    An exception is a bug that showed there.
-    """
-
-    trace: ClosedTrace | Exception
-    misdated: set[bytes] | Exception
-    findings: list[Finding] | Exception
-
-
 class Closing:
     """Traces of one stream of spans that closed and wait to be published, for many are analysed cheaper than one.
 
@@ -119,9 +108,8 @@ class Closing:
         misdated = _counted(waiting, traces)
         findings = _judged(waiting, traces)
         out: list[Outgoing] = []
-        understood = map(Understood, traces, misdated, findings)
-        for (pipeline, revision), one in zip(waiting, understood, strict=True):
-            out += pipeline.published(revision, one)
+        for (pipeline, revision), trace, odd, found in zip(waiting, traces, misdated, findings, strict=True):
+            out += pipeline.published(revision, trace, odd, found)
         return out
 
     def _analysed(self, revisions: Sequence[Revision]) -> Sequence[ClosedTrace | Exception]:
@@ -235,10 +223,19 @@ class Pipeline:
             ]
         )
 
-    def published(self, revision: Revision, understood: Understood) -> list[Outgoing]:
-        """What comes of a trace that closed, and was counted and judged."""
+    def published(
+        self,
+        revision: Revision,
+        trace: ClosedTrace | Exception,
+        misdated: set[bytes] | Exception,
+        findings: list[Finding] | Exception,
+    ) -> list[Outgoing]:
+        """What comes of a trace that closed, and was counted and judged.
+
+        ``misdated`` are the ids of its spans with times that are not credible, ``findings`` what detection found in it.
+        An exception is a bug that showed there.
+        """
         try:
-            trace, misdated, findings = understood
             return self._publish(revision, outcome(trace), outcome(misdated), outcome(findings))
         except Exception as error:
             # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
@@ -262,23 +259,30 @@ class Pipeline:
         if misdated:
             tally.misdated_spans += len(misdated)
             trace = _with_warnings(trace, misdated)
-        out: list[Outgoing] = []
-        # An earlier revision may have been kept while this one waited.
-        kept_by = revision.kept_by or (self.assembler.kept_by(trace.trace_id) if revision.revision > 1 else "")
-        sampled_by = self._sampler.sampled_by(trace, revision.interesting or bool(findings), kept_by)
+        sampled_by = self._sampled_by(revision, trace, bool(findings))
         if revision.shed:
             findings = [*findings, _shed_finding(trace)]
+        out: list[Outgoing] = []
         if sampled_by:
-            self.assembler.mark_kept(trace.trace_id, sampled_by)
-            key = trace.trace_id.hex().encode()
+            key, topic = trace.trace_id.hex().encode(), self._topics.traces
             # Held by nobody else: replace() would cost as much as all of sampling.
             trace.sampled_by = sampled_by
             for record in encode_trace(trace):
-                out.append(Outgoing(self._topics.traces, key, record, None, self._headers, self.partition))
+                out.append(Outgoing(topic, key, record, None, self._headers, self.partition))
                 tally.trace_records += 1
         else:
             tally.sampled_out += 1
         return out + self._findings(findings) if findings else out
+
+    def _sampled_by(self, revision: Revision, trace: ClosedTrace, is_found: bool) -> str:
+        if self._sampler.keeps_all:
+            return KEPT_BY_RULE
+        # An earlier revision may have been kept while this one waited.
+        kept_by = revision.kept_by or (self.assembler.kept_by(trace.trace_id) if revision.revision > 1 else "")
+        sampled_by = self._sampler.sampled_by(trace, revision.interesting or is_found, kept_by)
+        if sampled_by:
+            self.assembler.mark_kept(trace.trace_id, sampled_by)
+        return sampled_by
 
     def _windows_due(self) -> list[Outgoing]:
         due_ns = self.windows.due_ns(self.assembler.now_ns)

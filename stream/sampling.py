@@ -13,6 +13,8 @@ from tracecore.closed_trace import ClosedTrace
 
 #: A root operation is judged slow against its own past only after this many traces.
 MIN_TRACES = 100
+#: Why a trace is kept where the rule keeps all.
+KEPT_BY_RULE = "all"
 #: Root operations and dependencies that a partition remembers, at most.
 MAX_REMEMBERED = 10_000
 #: Counts are halved at this many: what was slow last week does not decide what is slow now.
@@ -41,6 +43,8 @@ class Sampler:
 
     def __init__(self, rule: SamplingRule) -> None:
         self._rule = rule
+        #: True if every trace is kept, whatever it is: then nothing need be learned, and nobody be asked.
+        self.keeps_all = rule.share >= 1 and all(share >= 1 for share in rule.shares.values())
         self._roots: OrderedDict[tuple[str, str], _Durations] = OrderedDict()
         self._dependencies: OrderedDict[tuple[str, str], None] = OrderedDict()
 
@@ -49,11 +53,13 @@ class Sampler:
 
         ``kept_by`` is what an earlier revision was kept by, or empty: what was kept once stays kept.
         """
+        if self.keeps_all:
+            return KEPT_BY_RULE
         is_slow = self._is_slow(trace)
         is_new = self._has_new_dependency(trace)
         share = self._rule.share_of(trace.root_service)
         if share >= 1:
-            return "all"
+            return KEPT_BY_RULE
         if kept_by:
             return kept_by
         if trace.error_count:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tracecore.analysis import new_segment, traced_spans
-from tracecore.closed_trace import PathSegment, TracedSpan
+from tracecore.closed_trace import PathSegment, ServiceLink, TracedSpan
 from tracecore.packed import Packed
-from tracecore.peers import peer_of
+from tracecore.peers import Peer, peer_of
 from tracecore.span import Span, SpanKind
-from tracecore.span_columns import COUNT_MILLI, NAME, STATUS, SpanColumns
+from tracecore.span_columns import COUNT_MILLI, NAME, RAW_AT, RAW_END, STATUS, SpanColumns
 
 try:
     from tracecore import packing
@@ -21,7 +21,8 @@ except (ImportError, RuntimeError):  # no numba: then nothing is analysed togeth
 
 if TYPE_CHECKING:
     from tracecore.forest import Columns, Forest
-    from tracecore.packing import PackedTraces
+    from tracecore.link_columns import Links
+    from tracecore.packing import LinkValues, RawBytes, Shared, TraceValues
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
     int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
@@ -52,20 +53,26 @@ class Calls(NamedTuple):
 class AnalysedSpans:
     """The spans of many traces in the order of their trees; those of trace ``t`` are ``first[t]`` to ``first[t + 1]``.
 
-    Columns have a value a span: ``parents`` are positions here (-1: none), ``services`` and ``names`` are numbers,
-    whose texts are in ``service_names`` and ``span_names``; nanoseconds are as of ``TracedSpan``. A trace that
-    ``needs_repair`` has no meaning here: it was analysed alone.
+    Columns have a value a span: ``parents`` are positions here (-1: none), and so are ``above``, as of ``Forest``;
+    ``services``, ``names``, ``resources`` and ``scopes`` are numbers, whose texts are in ``service_names`` and
+    ``span_names``; nanoseconds are as of ``TracedSpan``. A trace that ``needs_repair`` has no meaning here: it was
+    analysed alone.
     """
 
     def __init__(self, given: SpanColumns, columns: "Columns", forest: "Forest", service_names: list[str]) -> None:
-        """``given`` and ``columns`` in the order in which they were analysed."""
+        """``given`` and ``columns`` in the order in which they were analysed: ``order`` has those places."""
         self._given, self._columns, self._forest = given, columns, forest
-        order = forest.order
+        self._peers: dict[int, Peer | None] = {}
+        self.order = order = forest.order
         self.first = columns.first
         self.needs_repair = forest.needs_repair
         base = np.repeat(self.first[:-1], np.diff(self.first))
         self.parents = np.where(forest.parents < 0, -1, forest.parents + base)
+        self.above = np.where(forest.above < 0, -1, forest.above + base)
+        self.tells = forest.tells
         self.services = columns.services[order]
+        self.resources = columns.resources[order]
+        self.scopes = columns.scopes[order]
         self.names = given.table[NAME][order]
         self.kinds = columns.kinds[order]
         self.failed = columns.failed[order]
@@ -80,15 +87,13 @@ class AnalysedSpans:
     @cached_property
     def spans(self) -> Sequence[Span]:
         """The spans, as columns: one is made when it is looked at."""
-        return self._given.taken(self._forest.order)
+        return self._given.taken(self.order)
 
-    def spans_of(self, trace: int) -> tuple[TracedSpan, ...]:
-        """The spans of a trace, to be made when somebody looks."""
-        return cast(tuple[TracedSpan, ...], PackedSpans(self, trace))
-
-    def path_of(self, trace: int) -> tuple[PathSegment, ...]:
-        """The critical path of a trace, to be made when somebody looks."""
-        return cast(tuple[PathSegment, ...], PackedPath(self, trace))
+    @cached_property
+    def raws(self) -> "RawBytes":
+        """The bytes of spans, in the order in which they were analysed."""
+        given = self._given
+        return packing.RawBytes(np.frombuffer(given.buffer, np.uint8), given.table[RAW_AT], given.table[RAW_END])
 
     @cached_property
     def operations(self) -> Operations:
@@ -121,7 +126,7 @@ class AnalysedSpans:
         has_children[self.parents[self.parents >= 0]] = True
         number = {name: n for n, name in enumerate(self.service_names)}
         for span in np.nonzero(self.is_calling & ~has_children)[0].tolist():
-            peer = peer_of(self.spans[span].raw)
+            peer = self.peer_of(span)
             if peer is not None and not peer.receives:
                 clients[span] = span
                 callees[span] = number.setdefault(peer.name, len(number))
@@ -137,14 +142,29 @@ class AnalysedSpans:
         ]
         return Calls(of, clients, keys)
 
-    @cached_property
-    def packed(self) -> "PackedTraces":
-        """All traces as MessagePack."""
-        forest, columns, order = self._forest, self._columns, self._forest.order
-        path_end = forest.path_first[-1]
+    def ids_of(self, spans: Array) -> list[bytes]:
+        """The ids of spans by their positions here; of -1 an empty one."""
+        ids = self._columns.span_ids[self.order[spans]].astype(">u8").view("V8").tolist()
+        return [span_id if span >= 0 else b"" for span_id, span in zip(ids, spans.tolist(), strict=True)]
+
+    def raw_of(self, span: int) -> bytes:
+        """OTLP's Span message."""
+        buffer, starts, ends = self.raws
+        place = self.order[span]
+        return buffer[starts[place] : ends[place]].tobytes()
+
+    def peer_of(self, span: int) -> Peer | None:
+        """The peer that a span names; None if it names none."""
+        if span not in self._peers:
+            self._peers[span] = peer_of(self.raw_of(span))
+        return self._peers[span]
+
+    def heads(self, traces: "TraceValues", links: "LinkValues", shared: "Shared") -> list[memoryview]:
+        """All traces as ``packing.packed_heads`` writes them."""
+        forest, columns, order = self._forest, self._columns, self.order
         values = packing.SpanValues(
             first=self.first,
-            needs_repair=self.needs_repair,
+            order=order,
             span_ids=columns.span_ids[order],
             parent_ids=columns.parent_ids[order],
             parents=self.parents,
@@ -162,12 +182,11 @@ class AnalysedSpans:
             resources=forest.local_resources,
             scopes=forest.local_scopes,
             path_first=forest.path_first,
-            path_spans=forest.path_spans[:path_end] + np.repeat(self.first[:-1], np.diff(forest.path_first)),
-            path_starts=forest.path_starts[:path_end],
-            path_ends=forest.path_ends[:path_end],
+            path_spans=forest.path_spans,
+            path_starts=forest.path_starts,
+            path_ends=forest.path_ends,
         )
-        services, names = packing.texts(self.service_names), packing.texts(self.span_names)
-        return packing.packed_traces(values, services, names, self._given.raws(order))
+        return packing.packed_heads(traces, values, links, self.raws, shared)
 
     def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, made."""
@@ -197,13 +216,9 @@ class AnalysedSpans:
         """The critical path of a trace, made."""
         forest, root = self._forest, int(self.first[trace])
         low, high = int(forest.path_first[trace]), int(forest.path_first[trace + 1])
-        places, starts, ends = (
-            column[low:high].tolist() for column in (forest.path_spans, forest.path_starts, forest.path_ends)
-        )
-        return tuple(
-            new_segment((self.spans[root + place].span_id, start, end))
-            for place, start, end in zip(places, starts, ends, strict=True)
-        )
+        span_ids = self.ids_of(root + forest.path_spans[low:high])
+        starts, ends = forest.path_starts[low:high].tolist(), forest.path_ends[low:high].tolist()
+        return tuple(map(new_segment, zip(span_ids, starts, ends, strict=True)))
 
 
 class PackedSpans(Packed[TracedSpan]):
@@ -215,12 +230,6 @@ class PackedSpans(Packed[TracedSpan]):
         super().__init__()
         self.analysed = analysed
         self.trace = trace
-
-    def packed(self) -> memoryview:
-        """The spans as MessagePack."""
-        packed, bounds = self.analysed.packed
-        start, end, _ = bounds[self.trace]
-        return packed[start:end]
 
     def _make(self) -> tuple[TracedSpan, ...]:
         return self.analysed.made_spans(self.trace)
@@ -236,14 +245,22 @@ class PackedPath(Packed[PathSegment]):
         self._analysed = analysed
         self._trace = trace
 
-    def packed(self) -> memoryview:
-        """The path as MessagePack."""
-        packed, bounds = self._analysed.packed
-        _, start, end = bounds[self._trace]
-        return packed[start:end]
-
     def _make(self) -> tuple[PathSegment, ...]:
         return self._analysed.made_path(self._trace)
+
+
+class PackedLinks(Packed[ServiceLink]):
+    """The links of trace number ``trace`` of those that were analysed together."""
+
+    __slots__ = ("_links", "_trace")
+
+    def __init__(self, links: "Links", trace: int) -> None:
+        super().__init__()
+        self._links = links
+        self._trace = trace
+
+    def _make(self) -> tuple[ServiceLink, ...]:
+        return self._links.made(self._trace)
 
 
 def _combined(first: Array, second: Array, third: Array) -> tuple[Array, Array, Array, Array]:

@@ -5,16 +5,16 @@ it opens, so under load there are always enough. Until it has compiled, or where
 one.
 """
 
-from collections.abc import Hashable, Sequence
-from itertools import accumulate, compress
+from array import array
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import accumulate, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tracecore.analysed import AnalysedSpans
+from tracecore.analysed import AnalysedSpans, PackedLinks, PackedPath, PackedSpans
 from tracecore.analysis import Gathered, closed_trace
 from tracecore.closed_trace import ClosedTrace
-from tracecore.dependency_links import links_told
 from tracecore.skew import MAX_SKEW_NS
 from tracecore.span import Resource, Scope, Span, StatusCode
 from tracecore.span_columns import (
@@ -33,12 +33,12 @@ from tracecore.span_columns import (
 )
 
 try:
-    from tracecore import forest, packing
+    from tracecore import forest, link_columns, packing
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
-    forest = packing = None  # type: ignore[assignment]
+    forest = link_columns = packing = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from tracecore.forest import Columns, Forest
+    from tracecore.forest import Columns
 
 #: Fewer spans than this are sooner analysed one by one.
 MIN_SPANS = 40
@@ -66,12 +66,13 @@ def warm_up() -> bool:
     if forest is None:
         return False
     packing.warm_up()
+    link_columns.warm_up()
     forest.warm_up()
     return True
 
 
 def _is_warm() -> bool:
-    return forest is not None and forest.is_warm() and packing.is_warm()
+    return forest is not None and forest.is_warm() and packing.is_warm() and link_columns.is_warm()
 
 
 def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
@@ -88,68 +89,98 @@ def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
 
 
 def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]:
-    given = _given(gathered)
-    if given is None:
+    given, told = _given(gathered), _told(gathered)
+    if given is None or told is None:
         return [_alone(one, replay_id) for one in gathered]
     found = forest.forest_of(given.columns, MAX_SKEW_NS)
-    first = given.columns.first.tolist()
     analysed = AnalysedSpans(given.spans, given.columns, found, given.service_names)
-    parents, gaps, above, tells = (column.tolist() for column in (found.parents, found.gaps, found.above, found.tells))
-    durations = (analysed.ends - analysed.starts).tolist()
-    error_counts = np.diff(np.concatenate(((0,), np.cumsum(analysed.failed)))[given.columns.first]).tolist()
-    resource_tables = _tables(given.columns.resources, found.local_resources, given.columns, found)
-    scope_tables = _tables(given.columns.scopes, found.local_scopes, given.columns, found)
-    needs_repair, origins = found.needs_repair.tolist(), found.origins.tolist()
-    starts, ends = found.starts.tolist(), found.ends.tolist()
-    in_order = analysed.spans
+    links = link_columns.links_of(analysed)
+    first, numbers = analysed.first, range(len(gathered))
+    # A trace without spans needs repair, and has no root: who repairs it says so.
+    roots = np.minimum(first[:-1], len(given.spans) - 1)
+    error_counts = np.diff(np.concatenate(((0,), np.cumsum(analysed.failed)))[first])
+    counts_milli = analysed.counts_milli[roots]
+    resource_of, resources = _tables(analysed.resources, found.local_resources, first, given.resources)
+    scope_of, scopes = _tables(analysed.scopes, found.local_scopes, first, given.scopes)
+    services = [tuple(sorted({resource.service for resource in table})) for table in resources]
+    values = packing.TraceValues(
+        analysed.needs_repair, *told, found.starts, found.ends, error_counts, found.origins, counts_milli,
+        resource_of, scope_of,
+    )  # fmt: skip
+    shared = packing.Shared(
+        *map(packing.texts, (links.names, given.spans.names, link_columns.TYPES, services, resources, scopes))
+    )
+    heads = analysed.heads(values, links.values, shared)
     is_packed = len(given.spans) >= MIN_SPANS_A_NAME * len(given.spans.names)
-    closed: list[ClosedTrace] = []
-    for t, one in enumerate(gathered):
-        if needs_repair[t]:
-            closed.append(_alone(one, replay_id))
-            continue
-        low, high = first[t], first[t + 1]
-        root: Span = in_order[low]
-        resources = tuple(map(given.resources.__getitem__, resource_tables[t]))
-        services = {resource.service for resource in resources}
-        closed.append(
-            ClosedTrace(
-                trace_id=one.trace_id,
-                revision=one.revision,
-                reason=one.reason,
-                root_span_id=root.span_id,
-                root_service=root.service,
-                root_name=root.name,
-                start_ns=starts[t],
-                end_ns=ends[t],
-                first_arrival_ns=one.first_arrival_ns,
-                last_arrival_ns=one.last_arrival_ns,
-                span_count=high - low,
-                error_count=error_counts[t],
-                duplicate_count=one.duplicate_count,
-                missing_root=False,
-                missing_parents=0,
-                error_origin=in_order[low + origins[t]].span_id if origins[t] >= 0 else b"",
-                count_milli=root.count_milli,
-                services=tuple(sorted(services)),
-                critical_path=analysed.path_of(t) if is_packed else analysed.made_path(t),
-                links=links_told(
-                    in_order[low:high],
-                    compress(range(high - low), tells[low:high]),
-                    parents[low:high],
-                    above[low:high],
-                    durations[low:high],
-                    gaps[low:high],
-                    services,
-                ),
-                warnings=(),
-                resources=resources,
-                scopes=tuple(map(given.scopes.__getitem__, scope_tables[t])),
-                spans=analysed.spans_of(t) if is_packed else analysed.made_spans(t),
-                replay_id=replay_id,
-            )
-        )
+    trace_ids, _, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(*gathered, strict=True)
+    of_resources = resource_of.tolist()
+    columns: dict[str, Iterable[Any]] = {
+        "trace_id": trace_ids,
+        "revision": revisions,
+        "reason": reasons,
+        "root_span_id": analysed.ids_of(roots),
+        "root_service": map(given.service_names.__getitem__, analysed.services[roots].tolist()),
+        "root_name": map(given.spans.names.__getitem__, analysed.names[roots].tolist()),
+        "start_ns": found.starts.tolist(),
+        "end_ns": found.ends.tolist(),
+        "first_arrival_ns": first_arrivals,
+        "last_arrival_ns": last_arrivals,
+        "span_count": np.diff(first).tolist(),
+        "error_count": error_counts.tolist(),
+        "duplicate_count": duplicate_counts,
+        "missing_root": repeat(False),
+        "missing_parents": repeat(0),
+        "error_origin": analysed.ids_of(np.where(found.origins >= 0, roots + found.origins, -1)),
+        "count_milli": counts_milli.tolist(),
+        "services": map(services.__getitem__, of_resources),
+        "critical_path": map(PackedPath, repeat(analysed), numbers),
+        "links": map(PackedLinks, repeat(links), numbers),
+        "warnings": repeat(()),
+        "resources": map(resources.__getitem__, of_resources),
+        "scopes": map(scopes.__getitem__, scope_of.tolist()),
+        "spans": map(PackedSpans, repeat(analysed), numbers),
+        "sampled_by": repeat(""),
+        "replay_id": repeat(replay_id),
+    }
+    closed = list(map(ClosedTrace, *columns.values()))
+    for trace, head in zip(closed, heads, strict=True):
+        trace.head = head  # type: ignore[misc]  # mypy knows no slots that a dataclass inherits
+    for t in np.nonzero(analysed.needs_repair)[0].tolist():
+        closed[t] = _alone(gathered[t], replay_id)
+    if not is_packed:
+        for trace in closed:
+            trace.spans = tuple(trace.spans)
     return closed
+
+
+class _Told(NamedTuple):
+    """What assemblers know of traces, as ``packing.TraceValues`` has it."""
+
+    trace_ids: Array
+    revisions: Array
+    reasons: Array
+    first_arrivals: Array
+    last_arrivals: Array
+    duplicate_counts: Array
+
+
+def _told(gathered: Sequence[Gathered]) -> _Told | None:
+    """None if ids or numbers are such as no assembler tells."""
+    trace_ids, _, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(*gathered, strict=True)
+    ids = b"".join(trace_ids)
+    if len(ids) != packing.TRACE_ID_BYTES * len(gathered):
+        return None
+    try:
+        return _Told(
+            np.frombuffer(ids, np.uint8),
+            _integers(revisions),
+            _integers(map(packing.REASON_NUMBERS.__getitem__, reasons)),
+            _integers(first_arrivals),
+            _integers(last_arrivals),
+            _integers(duplicate_counts),
+        )
+    except OverflowError:
+        return None
 
 
 class _Given(NamedTuple):
@@ -207,18 +238,28 @@ def _columns(traces: Sequence[Sequence[Span]]) -> SpanColumns | None:
     return joined(parts)
 
 
+def _integers(values: Iterable[int]) -> Array:
+    # An array of the standard library takes integers in a third of the time that numpy does.
+    return np.frombuffer(array("q", values), np.int64)
+
+
 def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
     """By value its number, counted in the order of appearance; and the values by number."""
     number: dict[T, int] = {}
     return np.array([number.setdefault(value, len(number)) for value in values], np.int64), list(number)
 
 
-def _tables(numbers: Array, local: Array, columns: "Columns", found: "Forest") -> list[list[int]]:
-    """By trace the ``numbers`` that its spans have, by their ``local`` ones, which count up as they appear."""
-    count = len(columns.first) - 1
-    apart = np.repeat(np.arange(count) * (len(local) + 1), np.diff(columns.first))
-    highest = np.maximum.accumulate(local + apart)
-    appears = np.nonzero(np.diff(highest, prepend=-1))[0]
-    appearing = numbers[found.order[appears]].tolist()
-    bounds = np.searchsorted(appears, columns.first).tolist()
-    return [appearing[bounds[t] : bounds[t + 1]] for t in range(count)]
+def _tables(numbers: Array, local: Array, first: Array, values: Sequence[T]) -> tuple[Array, list[tuple[T, ...]]]:
+    """By trace the number of its table; and the tables, each of the ``values`` of which spans have the ``numbers``.
+
+    Within a trace they have the ``local`` ones, which count up as they appear.
+    """
+    count = len(first) - 1
+    apart = np.repeat(np.arange(count) * (len(local) + 1), np.diff(first))
+    appears = np.nonzero(np.diff(np.maximum.accumulate(local + apart), prepend=-1))[0]
+    appearing = numbers[appears].tolist()
+    bounds = np.searchsorted(appears, first).tolist()
+    number: dict[tuple[int, ...], int] = {}
+    tables = [tuple(appearing[start:end]) for start, end in pairwise(bounds)]
+    table_of = _integers([number.setdefault(table, len(number)) for table in tables])
+    return table_of, [tuple(map(values.__getitem__, table)) for table in number]

@@ -10,6 +10,9 @@ CloseReason = Literal["complete", "idle", "max_age", "max_spans", "late"]
 
 NO_GAP = -1
 
+#: The last fields of a closed trace: what is known only once it was sampled and, maybe, taken apart.
+TAIL_FIELDS = ("sampled_by", "replay_id", "part", "parts")
+
 
 class TracedSpan(NamedTuple):
     """A span in its trace. A tuple: on the wire an array, and cheap to make.
@@ -64,9 +67,20 @@ class PathSegment(NamedTuple):
     end_ns: int
 
 
+class _Written:
+    """What was written already of a trace, beside its fields: a changed copy has none."""
+
+    __slots__ = ("head",)
+
+    #: All fields but ``TAIL_FIELDS`` as MessagePack, where compiled code analysed the trace; else not set.
+    head: memoryview
+
+
 @dataclass(slots=True)
-class ClosedTrace:
+class ClosedTrace(_Written):
     """One revision of a trace. A value, though not frozen: making one would take 27 us then, ten times as long.
+
+    So nothing but ``TAIL_FIELDS`` may be set in place.
 
     ``spans`` stand in the tree's order: a parent before its children, siblings by start. A large trace travels in
     ``parts`` records that differ only in ``part``, ``spans`` and their ``resources`` and ``scopes``; part 0 alone

@@ -28,31 +28,14 @@ _ERROR = int(StatusCode.ERROR)
 
 def dependency_links(tree: TraceTree, timeline: Timeline, gaps: Sequence[int]) -> tuple[ServiceLink, ...]:
     """Links of one trace by caller and callee, sorted. ``gaps`` as of ``network_gaps``. O(n)."""
-    telling = [i for i, span in enumerate(tree.spans) if _tells(tree, i, span[4])]
-    durations = [end - start for start, end in zip(timeline.starts, timeline.ends, strict=True)]
-    services = {span[9].service for span in tree.spans}
-    return links_told(tree.spans, telling, tree.parents, _remote_ancestors(tree), durations, gaps, services)
-
-
-def links_told(
-    spans: Sequence[Span],
-    telling: Iterable[int],
-    parents: Sequence[int],
-    above: Sequence[int],
-    durations_ns: Sequence[int],
-    gaps: Sequence[int],
-    services: Set[str],
-) -> tuple[ServiceLink, ...]:
-    """Links that the ``telling`` of ``spans`` name; those are no internal spans, and no calls that were answered.
-
-    ``above`` is by span the nearest one above it that is one side of a call, or ``NO_PARENT``; ``services`` are
-    those of all spans.
-    """
-    links = _Links(services)
+    spans, parents, above = tree.spans, tree.parents, _remote_ancestors(tree)
+    durations_ns = [end - start for start, end in zip(timeline.starts, timeline.ends, strict=True)]
+    links = _Links({span[9].service for span in spans})
     brokers: dict[int, Peer] | None = None
-    for i in telling:
-        span = spans[i]
+    for i, span in enumerate(spans):
         kind, nearest = span[4], above[i]
+        if not _tells(tree, i, kind):
+            continue
         service = _known(span)
         above_name = _known(spans[nearest]) if nearest != NO_PARENT else ""
         caller, callee, callee_type = "", "", ""
@@ -70,7 +53,7 @@ def links_told(
                 kind = _CLIENT
             if kind == _CONSUMER:
                 if brokers is None and peer is None:
-                    brokers = _brokers_by_link(spans)
+                    brokers = brokers_by_link(spans)
                 peer = peer or (brokers or {}).get(i)
             if peer is not None and (kind == _CONSUMER or (kind == _CLIENT and peer.receives)):
                 caller, callee, callee_type = peer.name, service, "service"
@@ -95,6 +78,22 @@ def links_told(
         if caller and callee:
             links.add(caller, callee, callee_type, failed, duration_ns, gaps[i])
     return links.sorted()
+
+
+def brokers_by_link(spans: Sequence[Span]) -> dict[int, Peer]:
+    """Of consumers of a trace that name no broker: that of the first producer among ``spans`` that they link to."""
+    producers = {span.span_id: span for span in spans if span[4] == _PRODUCER}
+    brokers: dict[int, Peer] = {}
+    for i, span in enumerate(spans):
+        if span[4] != _CONSUMER or not producers or peer_of(span.raw) is not None:
+            continue
+        for link in _links_of(span):
+            producer = producers.get(link.span_id)
+            peer = peer_of(producer.raw) if producer is not None and link.trace_id == producer.trace_id else None
+            if peer is not None:
+                brokers[i] = peer
+                break
+    return brokers
 
 
 def merged_links(groups: Iterable[Iterable[ServiceLink]]) -> tuple[ServiceLink, ...]:
@@ -170,22 +169,6 @@ def _is_answered(tree: TraceTree, i: int) -> bool:
         if span[4] in _REMOTE or span.service != service or tree.children[child]:
             return True
     return False
-
-
-def _brokers_by_link(spans: Sequence[Span]) -> dict[int, Peer]:
-    """Of consumers that name no broker: the broker of the first producer in this trace that they link to."""
-    producers = {span.span_id: span for span in spans if span[4] == _PRODUCER}
-    brokers: dict[int, Peer] = {}
-    for i, span in enumerate(spans):
-        if span[4] != _CONSUMER or not producers or peer_of(span.raw) is not None:
-            continue
-        for link in _links_of(span):
-            producer = producers.get(link.span_id)
-            peer = peer_of(producer.raw) if producer is not None and link.trace_id == producer.trace_id else None
-            if peer is not None:
-                brokers[i] = peer
-                break
-    return brokers
 
 
 def _links_of(span: Span) -> list[Link]:

@@ -1,13 +1,11 @@
-"""Values that are made when somebody looks at them; who only passes them on takes them as MessagePack.
+"""Values that are made when somebody looks at them.
 
-Of most traces nobody looks at the spans between their analysis and the topic, and to make a span costs as much as to
-analyse it.
+Of most traces nobody looks at the spans between their analysis and the topic, where the record goes that compiled code
+wrote, and to make a span costs as much as to analyse it.
 """
 
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
-
-import msgspec
 
 T = TypeVar("T")
 
@@ -19,10 +17,6 @@ class Packed(Generic[T]):
 
     def __init__(self) -> None:
         self._made: tuple[T, ...] | None = None
-
-    def packed(self) -> memoryview:
-        """The values as MessagePack."""
-        raise NotImplementedError
 
     def _make(self) -> tuple[T, ...]:
         """The values."""
@@ -53,8 +47,8 @@ class Packed(Generic[T]):
         return repr(self.made())
 
 
-def as_messagepack(value: Any) -> msgspec.Raw:
-    """For msgspec's encoder: ``value`` as it is packed already."""
+def made(value: Any) -> Any:
+    """For msgspec's encoder: the tuple that ``value`` stands for."""
     if isinstance(value, Packed):
-        return msgspec.Raw(value.packed())
+        return value.made()
     raise NotImplementedError(f"cannot be encoded: {type(value)}")

@@ -1,25 +1,31 @@
-"""Traced spans and critical paths of many traces as MessagePack, compiled: columns in, bytes out.
+"""Closed traces as MessagePack, compiled: columns in, records out, but for what is known only after sampling.
 
-Byte for byte what msgspec writes of ``TracedSpan`` and ``PathSegment``; the tests hold both equal. Compiling is
-numba's, as in ``forest``.
+Byte for byte what msgspec writes of ``ClosedTrace``; the tests hold both equal. Compiling is numba's, as in ``forest``.
 """
 
 import threading
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
 from numba import njit
 
-from tracecore.closed_trace import TracedSpan
+from tracecore.closed_trace import TAIL_FIELDS, ClosedTrace, CloseReason, TracedSpan
 
-_FIELDS = len(TracedSpan._fields)
-#: A span beside its texts and its raw bytes: three ids, eleven integers, and what stands before each value.
-_SPAN_BYTES = 3 * 10 + 11 * 9 + 3 + 1 + 5
-_SEGMENT_BYTES = 1 + 10 + 2 * 9
-_HEADER_BYTES = 5
-_EMPTY_BYTES, _EMPTY_ARRAY = (0xC4, 0), 0x90
+_TRACE_FIELDS = tuple(field.name for field in fields(ClosedTrace))
+_SPAN_FIELDS = len(TracedSpan._fields)
+_ID_BYTES, _INTEGER_BYTES, _HEADER_BYTES = 10, 9, 5
+TRACE_ID_BYTES = 16
+#: At most, beside what has a size of its own: three ids, eleven integers, no warnings.
+_SPAN_BYTES = 3 + 3 * _ID_BYTES + 11 * _INTEGER_BYTES + 1 + _HEADER_BYTES
+_SEGMENT_BYTES = 1 + _ID_BYTES + 2 * _INTEGER_BYTES
+_LINK_BYTES = 1 + 5 * _INTEGER_BYTES
+#: A trace's: its own id and two more, ten integers, four single bytes, headers of path, links and spans.
+_TRACE_BYTES = 3 + 2 + TRACE_ID_BYTES + 2 * _ID_BYTES + 10 * _INTEGER_BYTES + 4 + 3 * _HEADER_BYTES
+_FALSE, _EMPTY_ARRAY, _EMPTY_BYTES = 0xC2, 0x90, (0xC4, 0)
 
 _warm = threading.Event()
 
@@ -27,28 +33,33 @@ Array = np.ndarray[Any, Any]
 
 
 class Texts(NamedTuple):
-    """Texts as MessagePack writes them, one after another; text ``n`` lies from ``bounds[n]`` to ``bounds[n + 1]``."""
+    """Values as MessagePack writes them, one after another; number ``n`` lies from ``bounds[n]`` to ``bounds[n + 1]``.
+
+    Mostly texts; also whole tables that many traces share.
+    """
 
     packed: Array
     bounds: Array
 
 
-class PackedTraces(NamedTuple):
-    """By trace where its spans begin, where they end and its path begins, and where that ends."""
+class RawBytes(NamedTuple):
+    """Raw bytes of spans, in the order in which spans were given: in ``buffer``, from ``starts`` to ``ends``."""
 
-    packed: memoryview
-    bounds: list[list[int]]
+    buffer: Array
+    starts: Array
+    ends: Array
 
 
 class SpanValues(NamedTuple):
     """What there is to write of each span; spans of trace ``t`` are ``first[t]`` to ``first[t + 1]``.
 
     Ids are integers, 0 is none; ``parents`` are positions here, -1 is none. ``services`` and ``names`` are numbers of
-    texts. A path lies from ``path_first[t]`` to ``path_first[t + 1]``, its spans are positions here.
+    texts, ``order`` has positions in ``RawBytes``. A path lies from ``path_first[t]`` to ``path_first[t + 1]``; its
+    spans count from the trace's root.
     """
 
     first: Array
-    needs_repair: Array
+    order: Array
     span_ids: Array
     parent_ids: Array
     parents: Array
@@ -71,32 +82,103 @@ class SpanValues(NamedTuple):
     path_ends: Array
 
 
-def packed_traces(values: SpanValues, services: Texts, names: Texts, raws: list[bytes]) -> PackedTraces:
-    """All traces, but those that need repair: of them there is nothing. O(n) in bytes."""
-    raw_bounds = np.zeros(len(raws) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)), out=raw_bounds[1:])
+class LinkValues(NamedTuple):
+    """Links of trace ``t`` are ``first[t]`` to ``first[t + 1]``; names and types are numbers of texts.
+
+    The rest is as of ``ServiceLink``.
+    """
+
+    first: Array
+    callers: Array
+    callees: Array
+    types: Array
+    calls: Array
+    errors: Array
+    durations: Array
+    gaps: Array
+    gap_calls: Array
+
+
+class TraceValues(NamedTuple):
+    """What there is to write of each trace beside its spans and links; one that needs repair is not written.
+
+    ``trace_ids`` are bytes, ``TRACE_ID_BYTES`` a trace. ``origins`` count from the trace's root, -1 is none.
+    ``reasons`` are ``REASON_NUMBERS``; ``resources`` and ``scopes`` are numbers of tables.
+    """
+
+    needs_repair: Array
+    trace_ids: Array
+    revisions: Array
+    reasons: Array
+    first_arrivals: Array
+    last_arrivals: Array
+    duplicate_counts: Array
+    starts: Array
+    ends: Array
+    error_counts: Array
+    origins: Array
+    counts_milli: Array
+    resources: Array
+    scopes: Array
+
+
+class Shared(NamedTuple):
+    """Packed values that the numbers mean. ``services`` has the names of peers, too.
+
+    By table of resources, ``service_tables`` has the names of their services, sorted.
+    """
+
+    services: Texts
+    names: Texts
+    link_types: Texts
+    service_tables: Texts
+    resource_tables: Texts
+    scope_tables: Texts
+
+
+def packed_heads(
+    traces: TraceValues, spans: SpanValues, links: LinkValues, raws: RawBytes, shared: Shared
+) -> list[memoryview]:
+    """Of each trace its record but for ``TAIL_FIELDS``, empty where it needs repair. O(n) in bytes."""
+    count, roots = len(traces.needs_repair), spans.first[:-1]
     size = (
-        int(raw_bounds[-1])
-        + int(np.diff(services.bounds)[values.services].sum())
-        + int(np.diff(names.bounds)[values.names].sum())
-        + _SPAN_BYTES * len(raws)
-        + _SEGMENT_BYTES * len(values.path_spans)
-        + 2 * _HEADER_BYTES * len(values.needs_repair)
+        int((raws.ends - raws.starts).sum())
+        + _size(shared.services, spans.services)
+        + _size(shared.names, spans.names)
+        + _SPAN_BYTES * len(spans.span_ids)
+        + _SEGMENT_BYTES * int(spans.path_first[-1])
+        + _size(shared.services, links.callers)
+        + _size(shared.services, links.callees)
+        + _size(shared.link_types, links.types)
+        + _LINK_BYTES * len(links.callers)
+        + _size(_REASONS, traces.reasons)
+        + _size(shared.service_tables, traces.resources)
+        + _size(shared.resource_tables, traces.resources)
+        + _size(shared.scope_tables, traces.scopes)
+        # A root's service and name are written once more.
+        + _size(shared.services, spans.services[roots])
+        + _size(shared.names, spans.names[roots])
+        + count * (_TRACE_BYTES + len(_KEYS.packed))
     )
     packed = np.empty(size, np.uint8)
-    bounds = np.zeros((len(values.needs_repair), 3), np.int64)
-    _pack(
-        *values, *services, *names, np.frombuffer(b"".join(raws), np.uint8), raw_bounds, packed, bounds,
-    )  # fmt: skip
-    return PackedTraces(packed.data, bounds.tolist())
+    bounds = np.zeros(count + 1, np.int64)
+    _pack(traces, spans, links, raws, _KEYS, _REASONS, shared, packed, bounds)
+    whole = packed.data
+    return [whole[start:end] for start, end in pairwise(bounds.tolist())]
 
 
-def texts(values: Iterable[str]) -> Texts:
-    """Texts, packed."""
+def texts(values: Iterable[Any]) -> Texts:
+    """Texts, or other values that msgspec encodes, packed."""
     each = [msgspec.msgpack.encode(value) for value in values]
     bounds = np.zeros(len(each) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, each), np.int64, len(each)), out=bounds[1:])
     return Texts(np.frombuffer(b"".join(each), np.uint8), bounds)
+
+
+_KEYS = texts(_TRACE_FIELDS[: len(_TRACE_FIELDS) - len(TAIL_FIELDS)])
+_REASONS = texts(get_args(CloseReason))
+#: By reason its number, as of ``TraceValues``.
+REASON_NUMBERS = {reason: number for number, reason in enumerate(get_args(CloseReason))}
 
 
 def is_warm() -> bool:
@@ -106,36 +188,92 @@ def is_warm() -> bool:
 
 def warm_up() -> None:
     """Compile, or load what was compiled."""
-    none, ids = np.zeros(0, np.int64), np.zeros(0, np.uint64)
-    first = np.zeros(1, np.int64)
-    values = SpanValues(
-        first, np.zeros(0, np.bool_), ids, ids, none, none, none, none, none, none, none, none, none, none, none, none,
-        none, none, first, none, none, none,
+    none, ids, bounds = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(1, np.int64)
+    raw = np.frombuffer(b"", np.uint8)
+    traces = TraceValues(
+        np.zeros(0, np.bool_), raw, none, none, none, none, none, none, none, none, none, none, none, none
+    )
+    spans = SpanValues(
+        bounds, none, ids, ids, none, none, none, none, none, none, none, none, none, none, none, none, none, none,
+        bounds, none, none, none,
     )  # fmt: skip
-    packed_traces(values, texts(()), texts(()), [])
+    links = LinkValues(bounds, none, none, none, none, none, none, none, none)
+    packed_heads(traces, spans, links, RawBytes(raw, none, none), Shared(*[texts(())] * len(Shared._fields)))
     _warm.set()
 
 
+def _size(values: Texts, numbers: Array) -> int:
+    return int(np.diff(values.bounds)[numbers].sum())
+
+
 @njit(cache=True, nogil=True)
-def _pack(
-    first, needs_repair, span_ids, parent_ids, parents, depths, services, names, kinds, statuses, starts, ends, skews,
-    self_times, path_shares, gaps, resources, scopes, path_first, path_spans, path_starts, path_ends,
-    service_texts, service_bounds, name_texts, name_bounds, raws, raw_bounds, out, bounds,
-):  # fmt: skip
+def _pack(traces, spans, links, raws, keys, reasons, shared, out, bounds):
+    # All in one, of local arrays: what is handed on as a tuple is counted as held, array by array, at every call.
+    (
+        needs_repair, trace_ids, revisions, reason_of, first_arrivals, last_arrivals, duplicate_counts, trace_starts,
+        trace_ends, error_counts, origins, counts_milli, resources_of, scopes_of,
+    ) = traces  # fmt: skip
+    (
+        first, order, span_ids, parent_ids, parents, depths, service_of, name_of, kinds, statuses, starts, ends, skews,
+        self_times, path_shares, gaps, resources, scopes, path_first, path_spans, path_starts, path_ends,
+    ) = spans  # fmt: skip
+    link_first, callers, callees, link_types, calls, errors, durations, link_gaps, gap_calls = links
+    services, names, types, service_tables, resource_tables, scope_tables = shared
+    raw, raw_starts, raw_ends = raws
     o = 0
     for t in range(len(needs_repair)):
-        bounds[t, 0] = bounds[t, 1] = bounds[t, 2] = o
+        bounds[t] = o
         if needs_repair[t]:
             continue
-        o = _put_array(out, o, first[t + 1] - first[t])
-        for i in range(first[t], first[t + 1]):
-            out[o], out[o + 1], out[o + 2] = 0xDC, 0, _FIELDS
-            o = _put_id(out, o + 3, span_ids[i])
+        root, end = first[t], first[t + 1]
+        o = _put_big_endian(out, o, 0xDE, len(_TRACE_FIELDS), 2)
+        o = _put_size(out, _put(out, o, keys, 0), TRACE_ID_BYTES)
+        o = _put_copy(out, o, trace_ids, TRACE_ID_BYTES * t, TRACE_ID_BYTES * (t + 1))
+        o = _put_integer(out, _put(out, o, keys, 1), revisions[t])
+        o = _put(out, _put(out, o, keys, 2), reasons, reason_of[t])
+        o = _put_id(out, _put(out, o, keys, 3), span_ids[root])
+        o = _put(out, _put(out, o, keys, 4), services, service_of[root])
+        o = _put(out, _put(out, o, keys, 5), names, name_of[root])
+        o = _put_integer(out, _put(out, o, keys, 6), trace_starts[t])
+        o = _put_integer(out, _put(out, o, keys, 7), trace_ends[t])
+        o = _put_integer(out, _put(out, o, keys, 8), first_arrivals[t])
+        o = _put_integer(out, _put(out, o, keys, 9), last_arrivals[t])
+        o = _put_integer(out, _put(out, o, keys, 10), end - root)
+        o = _put_integer(out, _put(out, o, keys, 11), error_counts[t])
+        o = _put_integer(out, _put(out, o, keys, 12), duplicate_counts[t])
+        # What needs no repair lacks neither root nor parents, and has no warnings.
+        o = _put_byte(out, _put(out, o, keys, 13), _FALSE)
+        o = _put_byte(out, _put(out, o, keys, 14), 0)
+        o = _put_id(out, _put(out, o, keys, 15), span_ids[root + origins[t]] if origins[t] >= 0 else np.uint64(0))
+        o = _put_integer(out, _put(out, o, keys, 16), counts_milli[t])
+        o = _put(out, _put(out, o, keys, 17), service_tables, resources_of[t])
+        o = _put_array(out, _put(out, o, keys, 18), path_first[t + 1] - path_first[t])
+        for k in range(path_first[t], path_first[t + 1]):
+            o = _put_id(out, _put_array(out, o, 3), span_ids[root + path_spans[k]])
+            o = _put_integer(out, o, path_starts[k])
+            o = _put_integer(out, o, path_ends[k])
+        o = _put_array(out, _put(out, o, keys, 19), link_first[t + 1] - link_first[t])
+        for k in range(link_first[t], link_first[t + 1]):
+            o = _put(out, _put_array(out, o, 8), services, callers[k])
+            o = _put(out, o, services, callees[k])
+            o = _put(out, o, types, link_types[k])
+            o = _put_integer(out, o, calls[k])
+            o = _put_integer(out, o, errors[k])
+            o = _put_integer(out, o, durations[k])
+            o = _put_integer(out, o, link_gaps[k])
+            o = _put_integer(out, o, gap_calls[k])
+        o = _put_byte(out, _put(out, o, keys, 20), _EMPTY_ARRAY)
+        o = _put(out, _put(out, o, keys, 21), resource_tables, resources_of[t])
+        o = _put(out, _put(out, o, keys, 22), scope_tables, scopes_of[t])
+        o = _put_array(out, _put(out, o, keys, 23), end - root)
+        for i in range(root, end):
+            o = _put_array(out, o, _SPAN_FIELDS)
+            o = _put_id(out, o, span_ids[i])
             o = _put_id(out, o, parent_ids[i])
             o = _put_id(out, o, span_ids[parents[i]] if parents[i] >= 0 else np.uint64(0))
             o = _put_integer(out, o, depths[i])
-            o = _put_copy(out, o, service_texts, service_bounds[services[i]], service_bounds[services[i] + 1])
-            o = _put_copy(out, o, name_texts, name_bounds[names[i]], name_bounds[names[i] + 1])
+            o = _put(out, o, services, service_of[i])
+            o = _put(out, o, names, name_of[i])
             o = _put_integer(out, o, kinds[i])
             o = _put_integer(out, o, statuses[i])
             o = _put_integer(out, o, starts[i])
@@ -144,19 +282,23 @@ def _pack(
             o = _put_integer(out, o, self_times[i])
             o = _put_integer(out, o, path_shares[i])
             o = _put_integer(out, o, gaps[i])
-            out[o] = _EMPTY_ARRAY  # a trace that needs no repair has no warnings
-            o = _put_integer(out, o + 1, resources[i])
+            o = _put_byte(out, o, _EMPTY_ARRAY)
+            o = _put_integer(out, o, resources[i])
             o = _put_integer(out, o, scopes[i])
-            o = _put_size(out, o, raw_bounds[i + 1] - raw_bounds[i])
-            o = _put_copy(out, o, raws, raw_bounds[i], raw_bounds[i + 1])
-        bounds[t, 1] = o
-        o = _put_array(out, o, path_first[t + 1] - path_first[t])
-        for k in range(path_first[t], path_first[t + 1]):
-            out[o] = 0x93
-            o = _put_id(out, o + 1, span_ids[path_spans[k]])
-            o = _put_integer(out, o, path_starts[k])
-            o = _put_integer(out, o, path_ends[k])
-        bounds[t, 2] = o
+            raw_start, raw_end = raw_starts[order[i]], raw_ends[order[i]]
+            o = _put_copy(out, _put_size(out, o, raw_end - raw_start), raw, raw_start, raw_end)
+    bounds[len(needs_repair)] = o
+
+
+@njit(cache=True, nogil=True)
+def _put(out, o, values, number):
+    return _put_copy(out, o, values.packed, values.bounds[number], values.bounds[number + 1])
+
+
+@njit(cache=True, nogil=True)
+def _put_byte(out, o, value):
+    out[o] = value
+    return o + 1
 
 
 @njit(cache=True, nogil=True)

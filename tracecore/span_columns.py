@@ -64,11 +64,6 @@ class SpanColumns(Sequence[Span]):
         """The spans at ``places``, in that order."""
         return SpanColumns(self.table[:, places], self.names, self.origins, self.buffer)
 
-    def raws(self, places: Array) -> list[bytes]:
-        """The bytes of the spans at ``places``."""
-        buffer = self.buffer
-        return [buffer[at:end] for at, end in self.table[RAW_AT : RAW_END + 1, places].T.tolist()]
-
     def made(self, places: slice) -> list[Span]:
         """Spans, made."""
         table = self.table[:, places]

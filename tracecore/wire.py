@@ -5,23 +5,24 @@ Decoding checks types: what does not fit is ``MalformedPayload``, with the path 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
 
 from tracecore.alert import Alert
-from tracecore.closed_trace import ClosedTrace, TracedSpan
+from tracecore.closed_trace import TAIL_FIELDS, ClosedTrace, TracedSpan
 from tracecore.errors import MalformedPayload
 from tracecore.finding import Finding
 from tracecore.health import Health
-from tracecore.packed import as_messagepack
+from tracecore.packed import made
 from tracecore.silence import Silence
 from tracecore.span import Resource, Scope
 from tracecore.topics import MAX_RECORD_BYTES
 from tracecore.window import HopWindow, OperationWindow, Window
 
-_msgpack = msgspec.msgpack.Encoder(enc_hook=as_messagepack)
+_msgpack = msgspec.msgpack.Encoder(enc_hook=made)
 _json = msgspec.json.Encoder()
 _trace_decoder = msgspec.msgpack.Decoder(ClosedTrace)
 _operation_decoder = msgspec.msgpack.Decoder(OperationWindow)
@@ -50,6 +51,11 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
     stored as it comes; part 0 alone carries the critical path, and none does if that is half a record by itself: the
     spans' shares of it tell the same.
     """
+    head = getattr(trace, "head", None)
+    if head is not None:
+        tail = _tail(trace.sampled_by, trace.replay_id, trace.part, trace.parts)
+        if len(head) + len(tail) <= max_record_bytes:
+            return [b"".join((head, tail))]
     record = _msgpack.encode(trace)
     if len(record) <= max_record_bytes:
         return [record]
@@ -156,6 +162,12 @@ def _decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], reco
         return decoder.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedPayload(str(error)) from None
+
+
+@lru_cache(maxsize=1024)
+def _tail(*values: str | int) -> bytes:
+    """What follows a trace's head: ``TAIL_FIELDS`` of these values."""
+    return b"".join(_msgpack.encode(each) for pair in zip(TAIL_FIELDS, values, strict=True) for each in pair)
 
 
 def _part(trace: ClosedTrace, spans: list[TracedSpan]) -> ClosedTrace:

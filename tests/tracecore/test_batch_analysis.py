@@ -1,7 +1,9 @@
 """Compiled code says of every trace what the plain modules say."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,7 +47,17 @@ def test_traces_analysed_together_are_as_analysed_alone(traces: list[list[Span]]
     together, alone = closed_traces([_gathered(spans) for spans in traces], "r"), [_alone(spans) for spans in traces]
     # What is written is not made, and what is made not written.
     assert [encode_trace(trace) for trace in together] == [encode_trace(trace) for trace in alone]
+    assert [encode_trace(trace, 500) for trace in together] == [encode_trace(trace, 500) for trace in alone]
     assert together == alone
+
+
+@given(tidy_trace())
+def test_a_changed_copy_is_encoded_as_it_was_changed(spans: list[Span]) -> None:
+    (trace,), expected = closed_traces([_gathered(spans)], "r"), _alone(spans)
+    trace.sampled_by = expected.sampled_by = "slow"
+    assert encode_trace(trace) == encode_trace(expected)
+    change: dict[str, Any] = {"warnings": ("odd",), "revision": 7}
+    assert encode_trace(replace(trace, **change)) == encode_trace(replace(expected, **change))
 
 
 @given(tidy_trace(max_size=60))
