@@ -326,10 +326,8 @@ def _put_id(out, o, span_id):
     if span_id == 0:
         out[o], out[o + 1] = _EMPTY_BYTES
         return o + 2
-    out[o], out[o + 1] = 0xC4, 8
-    for k in range(8):
-        out[o + 2 + k] = (span_id >> np.uint64(56 - 8 * k)) & np.uint64(0xFF)
-    return o + 10
+    out[o] = 0xC4
+    return _put_big_endian(out, o + 1, 8, span_id, 8)
 
 
 @njit(cache=True, nogil=True)
@@ -360,14 +358,16 @@ def _put_integer(out, o, value):
 
 @njit(cache=True, nogil=True)
 def _put_big_endian(out, o, kind, value, size):
-    out[o] = kind
+    # Unsigned places are not looked at twice, for a negative one: the compiler makes one store of eight.
+    unsigned = np.uint64(value)
+    out[np.uint64(o)] = kind
     for k in range(size):
-        out[o + 1 + k] = (value >> (8 * (size - 1 - k))) & 0xFF
+        out[np.uint64(o + 1 + k)] = np.uint8(unsigned >> np.uint64(8 * (size - 1 - k)))
     return o + 1 + size
 
 
 @njit(cache=True, nogil=True)
 def _put_copy(out, o, source, start, end):
     for k in range(end - start):
-        out[o + k] = source[start + k]
+        out[np.uint64(o + k)] = source[np.uint64(start + k)]
     return o + end - start
