@@ -145,6 +145,8 @@ class Pipeline:
         self.tally = Tally()
         self._rules = rules
         self._topics = rules.topics
+        # Put together once, not for every record.
+        self._traces_topic = rules.topics.traces
         self._hooks = hooks
         self._replay_id = replay_id
         self._headers = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
@@ -236,7 +238,14 @@ class Pipeline:
         An exception is a bug that showed there.
         """
         try:
-            return self._publish(revision, outcome(trace), outcome(misdated), outcome(findings))
+            # One by one and here: three calls of ``outcome`` would take as long as encoding the record.
+            if isinstance(trace, Exception):
+                raise trace
+            if isinstance(misdated, Exception):
+                raise misdated
+            if isinstance(findings, Exception):
+                raise findings
+            return self._publish(revision, trace, misdated, findings)
         except Exception as error:
             # One odd trace must not stop all others, again after every start. Its spans are kept for a re-drive.
             logger.exception("bug at trace %s", revision.trace_id.hex())
@@ -259,24 +268,23 @@ class Pipeline:
         if misdated:
             tally.misdated_spans += len(misdated)
             trace = _with_warnings(trace, misdated)
-        sampled_by = self._sampled_by(revision, trace, bool(findings))
+        keeps_all = self._sampler.keeps_all
+        sampled_by = KEPT_BY_RULE if keeps_all else self._sampled_by(revision, trace, bool(findings))
         if revision.shed:
             findings = [*findings, _shed_finding(trace)]
         out: list[Outgoing] = []
         if sampled_by:
-            key, topic = trace.trace_id.hex().encode(), self._topics.traces
+            key = trace.trace_id.hex().encode()
             # Held by nobody else: replace() would cost as much as all of sampling.
             trace.sampled_by = sampled_by
             for record in encode_trace(trace):
-                out.append(Outgoing(topic, key, record, None, self._headers, self.partition))
+                out.append(Outgoing(self._traces_topic, key, record, None, self._headers, self.partition))
                 tally.trace_records += 1
         else:
             tally.sampled_out += 1
         return out + self._findings(findings) if findings else out
 
     def _sampled_by(self, revision: Revision, trace: ClosedTrace, is_found: bool) -> str:
-        if self._sampler.keeps_all:
-            return KEPT_BY_RULE
         # An earlier revision may have been kept while this one waited.
         kept_by = revision.kept_by or (self.assembler.kept_by(trace.trace_id) if revision.revision > 1 else "")
         sampled_by = self._sampler.sampled_by(trace, revision.interesting or is_found, kept_by)

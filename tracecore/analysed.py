@@ -15,14 +15,14 @@ from tracecore.span import Span, SpanKind
 from tracecore.span_columns import COUNT_MILLI, NAME, RAW_AT, RAW_END, STATUS, SpanColumns
 
 try:
-    from tracecore import packing
+    from tracecore import link_columns, packing
 except (ImportError, RuntimeError):  # no numba: then nothing is analysed together
-    packing = None  # type: ignore[assignment]
+    link_columns = packing = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tracecore.forest import Columns, Forest
     from tracecore.link_columns import Links
-    from tracecore.packing import LinkValues, RawBytes, Shared, TraceValues
+    from tracecore.packing import RawBytes, Shared, TraceValues
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
     int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
@@ -107,6 +107,11 @@ class AnalysedSpans:
         return Operations(of, keys)
 
     @cached_property
+    def links(self) -> "Links":
+        """The links of all traces. A trace whose links cannot be added up here needs repair from then on."""
+        return link_columns.links_of(self)
+
+    @cached_property
     def is_receiving(self) -> Array:
         """True for spans of servers and consumers."""
         return np.isin(self.kinds, (_SERVER, _CONSUMER))
@@ -159,7 +164,7 @@ class AnalysedSpans:
             self._peers[span] = peer_of(self.raw_of(span))
         return self._peers[span]
 
-    def heads(self, traces: "TraceValues", links: "LinkValues", shared: "Shared") -> list[memoryview]:
+    def heads(self, traces: "TraceValues", shared: "Shared") -> list[memoryview]:
         """All traces as ``packing.packed_heads`` writes them."""
         forest, columns, order = self._forest, self._columns, self.order
         values = packing.SpanValues(
@@ -186,7 +191,7 @@ class AnalysedSpans:
             path_starts=forest.path_starts,
             path_ends=forest.path_ends,
         )
-        return packing.packed_heads(traces, values, links, self.raws, shared)
+        return packing.packed_heads(traces, values, self.links.values, self.raws, shared)
 
     def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, made."""
@@ -222,45 +227,30 @@ class AnalysedSpans:
 
 
 class PackedSpans(Packed[TracedSpan]):
-    """The spans of trace number ``trace`` of those that were analysed together."""
+    """The spans of a trace."""
 
-    __slots__ = ("analysed", "trace")
-
-    def __init__(self, analysed: AnalysedSpans, trace: int) -> None:
-        super().__init__()
-        self.analysed = analysed
-        self.trace = trace
+    __slots__ = ()
 
     def _make(self) -> tuple[TracedSpan, ...]:
         return self.analysed.made_spans(self.trace)
 
 
 class PackedPath(Packed[PathSegment]):
-    """The critical path of trace number ``trace`` of those that were analysed together."""
+    """The critical path of a trace."""
 
-    __slots__ = ("_analysed", "_trace")
-
-    def __init__(self, analysed: AnalysedSpans, trace: int) -> None:
-        super().__init__()
-        self._analysed = analysed
-        self._trace = trace
+    __slots__ = ()
 
     def _make(self) -> tuple[PathSegment, ...]:
-        return self._analysed.made_path(self._trace)
+        return self.analysed.made_path(self.trace)
 
 
 class PackedLinks(Packed[ServiceLink]):
-    """The links of trace number ``trace`` of those that were analysed together."""
+    """The links of a trace."""
 
-    __slots__ = ("_links", "_trace")
-
-    def __init__(self, links: "Links", trace: int) -> None:
-        super().__init__()
-        self._links = links
-        self._trace = trace
+    __slots__ = ()
 
     def _make(self) -> tuple[ServiceLink, ...]:
-        return self._links.made(self._trace)
+        return self.analysed.links.made(self.trace)
 
 
 def _combined(first: Array, second: Array, third: Array) -> tuple[Array, Array, Array, Array]:

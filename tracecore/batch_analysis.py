@@ -94,7 +94,8 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
         return [_alone(one, replay_id) for one in gathered]
     found = forest.forest_of(given.columns, MAX_SKEW_NS)
     analysed = AnalysedSpans(given.spans, given.columns, found, given.service_names)
-    links = link_columns.links_of(analysed)
+    # First of all: it may find more that needs repair.
+    links = analysed.links
     first, numbers = analysed.first, range(len(gathered))
     # A trace without spans needs repair, and has no root: who repairs it says so.
     roots = np.minimum(first[:-1], len(given.spans) - 1)
@@ -110,7 +111,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     shared = packing.Shared(
         *map(packing.texts, (links.names, given.spans.names, link_columns.TYPES, services, resources, scopes))
     )
-    heads = analysed.heads(values, links.values, shared)
+    heads = analysed.heads(values, shared)
     is_packed = len(given.spans) >= MIN_SPANS_A_NAME * len(given.spans.names)
     trace_ids, _, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(*gathered, strict=True)
     of_resources = resource_of.tolist()
@@ -134,7 +135,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
         "count_milli": counts_milli.tolist(),
         "services": map(services.__getitem__, of_resources),
         "critical_path": map(PackedPath, repeat(analysed), numbers),
-        "links": map(PackedLinks, repeat(links), numbers),
+        "links": map(PackedLinks, repeat(analysed), numbers),
         "warnings": repeat(()),
         "resources": map(resources.__getitem__, of_resources),
         "scopes": map(scopes.__getitem__, scope_of.tolist()),

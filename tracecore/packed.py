@@ -5,7 +5,10 @@ wrote, and to make a span costs as much as to analyse it.
 """
 
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from tracecore.analysed import AnalysedSpans
 
 T = TypeVar("T")
 
@@ -13,9 +16,12 @@ T = TypeVar("T")
 class Packed(Generic[T]):
     """No tuple, but equal to the one that it stands for and of the same use: to types it passes for one."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_made", "analysed", "trace")
 
-    def __init__(self) -> None:
+    def __init__(self, analysed: "AnalysedSpans", trace: int) -> None:
+        """Of trace number ``trace`` of those that were analysed together."""
+        self.analysed = analysed
+        self.trace = trace
         self._made: tuple[T, ...] | None = None
 
     def _make(self) -> tuple[T, ...]:
