@@ -62,7 +62,7 @@ class SpanColumns(Sequence[Span]):
 
     def taken(self, places: Array) -> "SpanColumns":
         """The spans at ``places``, in that order."""
-        return SpanColumns(self.table[:, places], self.names, self.origins, self.buffer)
+        return SpanColumns(self.table.take(places, axis=1), self.names, self.origins, self.buffer)
 
     def made(self, places: slice) -> list[Span]:
         """Spans, made."""
@@ -169,7 +169,8 @@ def joined(parts: Sequence[Part]) -> SpanColumns:
     # Where each span stands in all sources, one after the other.
     first = np.cumsum(part_size) - part_size
     places = np.arange(int(part_size.sum())) + np.repeat(source_at[part_source] + part_low - first, part_size)
-    table = np.concatenate([source.table for source in sources], axis=1)[:, places]
+    # Rows that lie together, as compiled code knows them; indexing would strew them.
+    table = np.concatenate([source.table for source in sources], axis=1).take(places, axis=1)
     source_of = np.repeat(part_source, part_size)
     table[NAME], names = _renumbered(table[NAME], source_of, [source.names for source in sources])
     table[ORIGIN], origins = _renumbered(table[ORIGIN], source_of, [source.origins for source in sources])
