@@ -40,6 +40,9 @@ REPLAY_STEP_NS = 1_000_000_000
 #: Records that are taken in one go: enough traces to analyse at once, and little enough for others to have a turn soon
 #: (records of a hundred spans: within 60 ms on a slow machine).
 RECORDS_AT_ONCE = 32
+#: How long traces that closed wait for others. Analysed seventy at once they took 8.7 us a span, and
+#: three hundred at once 7.
+CLOSE_TOGETHER_S = 0.1
 
 HooksFor = Callable[[str], Hooks]
 NewPipeline = Callable[["Source", str], Pipeline]
@@ -119,6 +122,7 @@ class SpanAgent:
         self._replay_ns = 0
         #: By replay, "" for live spans.
         self._closing: dict[str, Closing] = {}
+        self._closed_at = 0.0
         self.budget = SpanBudget(memory_spans)
         self.sources: dict[TP, Source] = {}
         # Partitions that were revoked: if they come back with nobody having read on, so does their state.
@@ -169,7 +173,9 @@ class SpanAgent:
             missing: dict[TP, Source] = {}
             messages = [event.message, *at_hand(self._app, stream, RECORDS_AT_ONCE - 1)]
             async with self._publishing:
-                await self._outlet.send([*self._taken_of(messages, missing), *self._closed()])
+                await self._outlet.send(self._taken_of(messages, missing))
+                if time.monotonic() - self._closed_at >= CLOSE_TOGETHER_S:
+                    await self._send_closed()
             for tp, source in missing.items():
                 await self._ask_again(tp, source)
             if self._only_replay:
@@ -212,12 +218,15 @@ class SpanAgent:
                             out += pipeline.move(self._replay_ns)
                     (spans,) = self._decoded([message])
                     out += self._taken(message, source, spans)
-                await self._outlet.send([*out, *self._closed()])
+                await self._outlet.send(out)
+                await self._send_closed()
             await asyncio.sleep(0)  # much may have waited, and others have a turn
 
-    def _closed(self) -> list[Outgoing]:
-        """What comes of the traces that closed."""
-        return [record for closing in self._closing.values() for record in closing.published()]
+    async def _send_closed(self) -> None:
+        """Send what comes of the traces that closed: no watermark may pass them before."""
+        self._closed_at = time.monotonic()
+        for closing in self._closing.values():
+            await self._outlet.send(closing.published())
 
     def _new_pipeline(self, source: Source, replay_id: str) -> Pipeline:
         closing = self._closing.get(replay_id)
@@ -316,25 +325,32 @@ class SpanAgent:
 
     async def _on_tick(self) -> None:
         """Move the watermark of partitions that are silent: read to their end, as the broker's last answer told."""
+        silent: list[tuple[Source, float]] = []
         for tp, source in [] if self._stopped else list(self.sources.items()):
             fetched = last_fetch(self._app, tp)
             if fetched is None:
                 continue
             if not self._app.rebalancing and source.cursor.has_lost(fetched.position, time.monotonic()):
                 await self._ask_again(tp, source)
-            if self._is_replay or source.cursor.next_offset < fetched.end:
-                continue  # a replay's time is in its records alone: one that stalls gives the same traces
-            # Not the time now but that of the answer: what came since is not known, and silence while the broker
-            # does not answer means nothing.
-            known_until = time.monotonic() - fetched.age_s
-            async with self._publishing:
-                if not source.told_ns:
-                    self._guess(source)
-                elif known_until > source.told_at:
-                    source.told_ns += round((known_until - source.told_at) * 1e9)
-                    source.told_at = known_until
-                moved = [record for pipeline in source.pipelines.values() for record in pipeline.move(source.told_ns)]
-                await self._outlet.send([*moved, *self._closed()])
+            # A replay's time is in its records alone: one that stalls gives the same traces.
+            if not self._is_replay and source.cursor.next_offset >= fetched.end:
+                silent.append((source, time.monotonic() - fetched.age_s))
+        async with self._publishing:
+            await self._outlet.send([record for source, until in silent for record in self._moved(source, until)])
+            await self._send_closed()
+
+    def _moved(self, source: Source, known_until: float) -> list[Outgoing]:
+        """Move the watermark of a silent partition.
+
+        Not to the time now but to that of the broker's last answer: what came since is not known, and silence while
+        it does not answer means nothing.
+        """
+        if not source.told_ns:
+            self._guess(source)
+        elif known_until > source.told_at:
+            source.told_ns += round((known_until - source.told_at) * 1e9)
+            source.told_at = known_until
+        return [record for pipeline in source.pipelines.values() for record in pipeline.move(source.told_ns)]
 
     def _guess(self, source: Source) -> None:
         if not source.cursor.has_read:
@@ -347,6 +363,7 @@ class SpanAgent:
             return
         async with self._committing:
             async with self._publishing:
+                await self._send_closed()
                 read = {tp: source for tp, source in self.sources.items() if source.cursor.has_read}
                 watermarks = {tp: source.watermark() for tp, source in read.items()}
                 noted = {tp: self._note(source) for tp, source in read.items()}
@@ -368,6 +385,8 @@ class SpanAgent:
         # From here on records of this assignment are passed over; they come again after the next one.
         self._suspended |= {tp: source for tp, source in self.sources.items() if source.cursor.has_read}
         self.sources = {}
+        async with self._publishing:
+            await self._send_closed()
 
     async def _on_assigned(self, app: faust.App, assigned: Iterable[TP], **_: Any) -> None:
         if self._stopped:
@@ -407,6 +426,7 @@ class SpanAgent:
         """Hand over what is open and commit all that was read; where that came too late, commit the watermark."""
         self._stopped = True
         async with self._committing, self._publishing:
+            await self._send_closed()
             offsets: dict[TP, int] = {}
             noted = {tp: self._note(source) for tp, source in self.sources.items()}
             handed_over: list[int] = []
