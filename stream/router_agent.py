@@ -39,6 +39,8 @@ class RouterAgent:
         self._gathered: dict[int, list[Span]] = {}
         self._cursors: dict[TP, Cursor] = {}
         self._committed: dict[TP, int] = {}
+        # A timer that looks fifty times a second whether anything was gathered cost more than all else that waits.
+        self._gathering: asyncio.Future[None] | None = None
         self._sending = asyncio.Lock()
         self._committing = asyncio.Lock()
         self.records_total = 0
@@ -52,7 +54,6 @@ class RouterAgent:
             self._topics.otlp_spans, key_serializer="raw", value_serializer="raw", acks=False, internal=False
         )
         app.agent(topic, name="route")(self._on_records)
-        app.timer(_GATHER_S, name="gathered")(self._on_gathered)
         app.timer(commit_interval_s, name="routed")(self._commit)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
         app.on_partitions_assigned.connect(self._on_assigned, weak=False)
@@ -73,6 +74,8 @@ class RouterAgent:
                 await self._outlet.send(self._taken(message))
                 for partition in [p for p, spans in self._gathered.items() if len(spans) >= _GATHER_SPANS]:
                     await self._send(partition)
+            if self._gathered and (self._gathering is None or self._gathering.done()):
+                self._gathering = self._app.add_future(self._send_soon())
 
     async def _ask_again(self, tp: TP, cursor: Cursor) -> None:
         offset = cursor.next_offset
@@ -115,10 +118,10 @@ class RouterAgent:
         for partition in list(self._gathered):
             await self._send(partition)
 
-    async def _on_gathered(self) -> None:
-        if self._gathered:
-            async with self._sending:
-                await self._send_gathered()
+    async def _send_soon(self) -> None:
+        await asyncio.sleep(_GATHER_S)
+        async with self._sending:
+            await self._send_gathered()
 
     async def _commit(self) -> None:
         for tp, cursor in [] if self._app.rebalancing else list(self._cursors.items()):
