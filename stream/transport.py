@@ -1,12 +1,14 @@
-"""Faust's Kafka transport, changed in three places that were measured.
+"""Faust's Kafka transport, changed in four places that were measured.
 
 - Faust fetches with ``fetch_max_wait_ms=1500``: on a broker that sleeps through a long poll that is the latency.
 - Faust makes four asyncio tasks for every record it hands to a stream. Handing over rarely has to wait, so the
   coroutine is stepped once; only if it does wait is Faust's way taken. This doubles the rate of events.
+- Faust asks the consumer's thread through a queue of calls, which costs as much as to fetch.
 - Faust drops what lies below the last offset it handed out. After a seek back, a batch that was under way moves that
   offset on again, and what was asked for falls, again and again. Every agent here keeps a cursor of its own.
 """
 
+import asyncio
 import types
 from collections.abc import Coroutine, Generator
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import aiokafka
 import faust
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 FETCH_MAX_WAIT_MS = 100
 
@@ -23,6 +26,14 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
         return consumer
+
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's)
+        """Ask the thread itself; each of Faust's two workers would make three tasks to see that it is asked."""
+        consumer = self._ensure_consumer()
+        records = self._fetch_records(
+            consumer, active_partitions, timeout=timeout, max_records=consumer._max_poll_records
+        )
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(records, self.thread_loop))
 
 
 class _NoOffsets(dict[Any, Any]):
