@@ -149,7 +149,7 @@ class _Trace:
 
     def all_spans(self) -> Sequence[Span]:
         """In the order of their arrival, as they are now."""
-        return SpansInParts(tuple(self.parts)) if self.spans is None else list(self.spans.values())
+        return SpansInParts(tuple(self.parts), len(self.keys)) if self.spans is None else list(self.spans.values())
 
     def by_identity(self) -> dict[bytes, Span]:
         """Its spans, each of its own from now on."""

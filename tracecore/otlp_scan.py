@@ -75,7 +75,7 @@ class _Desk(threading.local):
         """Make room for so many spans."""
         if most <= self.most:
             return
-        self.most = most
+        self.most = most = 1 << most.bit_length()
         self.trace_ids, self.span_ids = np.empty((most, 16), np.uint8), np.empty((most, 8), np.uint8)
         self.parent_ids, self.spans = np.empty((most, 8), np.uint8), np.empty((_SPAN_ROWS, most + 1), np.int64)
         self.names, self.scopes = np.empty((most, 2), np.int64), np.empty((_MOST_SCOPES, _SCOPE_COLUMNS), np.int64)

@@ -98,14 +98,16 @@ Part = tuple[SpanColumns, int, int]
 class SpansInParts(Sequence[Span]):
     """Spans that came in several parts, in their order."""
 
-    __slots__ = ("_made", "parts")
+    __slots__ = ("_made", "_size", "parts")
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], size: int) -> None:
+        """``size`` is how many spans there are in all parts."""
         self.parts = parts
+        self._size = size
         self._made: list[Span] | None = None
 
     def __len__(self) -> int:
-        return sum(high - low for _, low, high in self.parts)
+        return self._size
 
     @overload
     def __getitem__(self, index: int) -> Span: ...

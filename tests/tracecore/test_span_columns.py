@@ -49,7 +49,7 @@ def test_joined_parts_are_their_spans_one_after_the_other(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(span_columns, "_LITTLE", little)
         patch.setattr(span_columns, "_WASTE", 1)
-        assert list(SpansInParts(parts)) == expected
+        assert list(SpansInParts(parts, len(expected))) == expected
         if parts:
             together = joined(parts)
             assert list(together) == expected
