@@ -7,7 +7,7 @@
 # make chaos  everything is killed, frozen and restarted under load; then every span is counted (ARGS="--seed 7 --minutes 10")
 # make soak   an hour of load: memory, sockets and lag stay flat while workers come and go
 # make check  what CI runs: format, lint, types, import contracts, tests
-PYTHON ?= python3
+PYTHON ?= $(shell .ci/python)
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
@@ -24,7 +24,7 @@ help:
 
 # One environment, two stages: the demo needs no developer's tools.
 $(BIN)/python:
-	@.ci/system-packages python
+	@PYTHON=$(PYTHON) .ci/system-packages python
 	@echo "tracewatch: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
