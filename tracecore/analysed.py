@@ -9,19 +9,20 @@ import numpy as np
 
 from tracecore.analysis import new_segment, traced_spans
 from tracecore.closed_trace import PathSegment, ServiceLink, TracedSpan
+from tracecore.otlp import UNKNOWN_SERVICE
 from tracecore.packed import Packed
-from tracecore.peers import Peer, peer_of
 from tracecore.span import Span, SpanKind
 from tracecore.span_columns import COUNT_MILLI, NAME, RAW_AT, RAW_END, STATUS, SpanColumns
 
 try:
-    from tracecore import link_columns, packing
+    from tracecore import link_columns, named_peers, packing
 except (ImportError, RuntimeError):  # no numba: then nothing is analysed together
-    link_columns = packing = None  # type: ignore[assignment]
+    link_columns = named_peers = packing = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tracecore.forest import Columns, Forest
     from tracecore.link_columns import Links
+    from tracecore.named_peers import NamedPeers
     from tracecore.packing import RawBytes, Shared, TraceValues
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
@@ -62,7 +63,6 @@ class AnalysedSpans:
     def __init__(self, given: SpanColumns, columns: "Columns", forest: "Forest", service_names: list[str]) -> None:
         """``given`` and ``columns`` in the order in which they were analysed: ``order`` has those places."""
         self._given, self._columns, self._forest = given, columns, forest
-        self._peers: dict[int, Peer | None] = {}
         self.order = order = forest.order
         self.first = columns.first
         self.needs_repair = forest.needs_repair
@@ -107,6 +107,28 @@ class AnalysedSpans:
         return Operations(of, keys)
 
     @cached_property
+    def is_known(self) -> Array:
+        """By number of a service, false for one that did not say its name."""
+        return np.array([name not in ("", UNKNOWN_SERVICE) for name in self.service_names], np.bool_)
+
+    @cached_property
+    def peers(self) -> "NamedPeers":
+        """The peers that spans name, of those whose far side may have sent no span; others are not asked."""
+        is_called = (self.above >= 0) & self.is_known[self.services[self.above]]
+        matters = self.tells & ~((self.kinds == _SERVER) & is_called) | self.is_calling & ~self._has_children
+        asked = np.nonzero(matters & ~np.repeat(self.needs_repair, np.diff(self.first)))[0]
+        found, peers = named_peers.named_peers(self.order[asked], self.raws)
+        of = np.full(len(self.kinds), -1, np.int64)
+        of[asked] = found
+        return named_peers.NamedPeers(of, peers)
+
+    @cached_property
+    def _has_children(self) -> Array:
+        has_children = np.zeros(len(self.parents), np.bool_)
+        has_children[self.parents[self.parents >= 0]] = True
+        return has_children
+
+    @cached_property
     def links(self) -> "Links":
         """The links of all traces. A trace whose links cannot be added up here needs repair from then on."""
         return link_columns.links_of(self)
@@ -127,14 +149,13 @@ class AnalysedSpans:
         callees = self.services.copy()
         # The last of them is looked at for want of a parent.
         clients = np.where(self.is_receiving & (self.parents >= 0) & self.is_calling[self.parents], self.parents, -1)
-        has_children = np.zeros(len(callees), np.bool_)
-        has_children[self.parents[self.parents >= 0]] = True
         number = {name: n for n, name in enumerate(self.service_names)}
-        for span in np.nonzero(self.is_calling & ~has_children)[0].tolist():
-            peer = self.peer_of(span)
-            if peer is not None and not peer.receives:
-                clients[span] = span
-                callees[span] = number.setdefault(peer.name, len(number))
+        peer_of, peers = self.peers
+        called_peers = np.array([number.setdefault(peer.name, len(number)) for peer in peers], np.int64)
+        # The last is of those that name none.
+        is_called = np.array([not peer.receives for peer in peers] + [False], np.bool_)
+        unanswered = np.nonzero(self.is_calling & ~self._has_children & is_called[peer_of])[0]
+        clients[unanswered], callees[unanswered] = unanswered, called_peers[peer_of[unanswered]]
         telling = np.nonzero(clients >= 0)[0]
         of = np.full(len(callees), -1, np.int64)
         of[telling], callers, called, names = _combined(
@@ -151,18 +172,6 @@ class AnalysedSpans:
         """The ids of spans by their positions here; of -1 an empty one."""
         ids = self._columns.span_ids[self.order[spans]].astype(">u8").view("V8").tolist()
         return [span_id if span >= 0 else b"" for span_id, span in zip(ids, spans.tolist(), strict=True)]
-
-    def raw_of(self, span: int) -> bytes:
-        """OTLP's Span message."""
-        buffer, starts, ends = self.raws
-        place = self.order[span]
-        return buffer[starts[place] : ends[place]].tobytes()
-
-    def peer_of(self, span: int) -> Peer | None:
-        """The peer that a span names; None if it names none."""
-        if span not in self._peers:
-            self._peers[span] = peer_of(self.raw_of(span))
-        return self._peers[span]
 
     def heads(self, traces: "TraceValues", shared: "Shared") -> list[memoryview]:
         """All traces as ``packing.packed_heads`` writes them."""

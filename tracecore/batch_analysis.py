@@ -33,9 +33,9 @@ from tracecore.span_columns import (
 )
 
 try:
-    from tracecore import forest, link_columns, packing
+    from tracecore import forest, link_columns, named_peers, packing
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
-    forest = link_columns = packing = None  # type: ignore[assignment]
+    forest = link_columns = named_peers = packing = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tracecore.forest import Columns
@@ -65,14 +65,13 @@ def warm_up() -> bool:
     """Compile, or load what was compiled; False if there is nothing to compile with. Takes seconds the first time."""
     if forest is None:
         return False
-    packing.warm_up()
-    link_columns.warm_up()
-    forest.warm_up()
+    for module in (packing, named_peers, link_columns, forest):
+        module.warm_up()
     return True
 
 
 def _is_warm() -> bool:
-    return forest is not None and forest.is_warm() and packing.is_warm() and link_columns.is_warm()
+    return forest is not None and all(module.is_warm() for module in (forest, link_columns, named_peers, packing))
 
 
 def _alone(one: Gathered, replay_id: str) -> ClosedTrace:

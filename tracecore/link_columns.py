@@ -1,7 +1,7 @@
 """Links of many traces at once, compiled: what ``dependency_links`` finds, for traces that need no repair.
 
 That module is the reference; the tests hold both equal. Who is on the other side of a call of which only one side
-told is asked of the spans' raw bytes, by plain Python, before. Compiling is numba's, as in ``forest``.
+told was read from the spans' raw bytes before. Compiling is numba's, as in ``forest``.
 """
 
 import threading
@@ -12,9 +12,8 @@ from numba import njit
 
 from tracecore.closed_trace import NO_GAP, ServiceLink
 from tracecore.dependency_links import brokers_by_link
-from tracecore.otlp import UNKNOWN_SERVICE
 from tracecore.packing import LinkValues
-from tracecore.peers import Peer, caller_of
+from tracecore.peers import Peer
 
 if TYPE_CHECKING:
     from tracecore.analysed import AnalysedSpans
@@ -25,8 +24,6 @@ _EXTERNAL, _MESSAGING, _SERVICE = map(TYPES.index, ("external", "messaging", "se
 _UNSPECIFIED, _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 0, 2, 3, 4, 5
 #: A trace whose calls last longer, all together, is left to integers without bounds.
 _MAX_TOTAL_NS = float(1 << 62)
-#: What a server's span holds that names its caller, at the least.
-_PEER = np.frombuffer(b"peer", np.uint8)
 
 _warm = threading.Event()
 
@@ -86,12 +83,11 @@ class _Calls(NamedTuple):
 def links_of(analysed: "AnalysedSpans") -> Links:
     """The links of all traces. One whose times are too long to be added up needs repair from now on. O(n log n)."""
     names = {name: number for number, name in enumerate(analysed.service_names)}
-    is_known = np.array([name not in ("", UNKNOWN_SERVICE) for name in names], np.bool_)
     count = len(analysed.kinds)
     spans = _Spans(
         analysed.first, analysed.needs_repair, analysed.tells, analysed.kinds, analysed.parents, analysed.above,
         analysed.starts, analysed.ends, analysed.failed, analysed.gaps, analysed.resources, analysed.services,
-        is_known, np.full(count, -1, np.int64), np.zeros(count, np.int64), np.zeros(count, np.bool_),
+        analysed.is_known, np.full(count, -1, np.int64), np.zeros(count, np.int64), np.zeros(count, np.bool_),
     )  # fmt: skip
     _ask(analysed, spans, names)
     room = 2 * int(np.count_nonzero(spans.tells))
@@ -112,29 +108,35 @@ def warm_up() -> None:
         np.zeros(1, np.int64), flags, flags, none, none, none, none, none, flags, none, none, none, flags, none, none,
         flags,
     )  # fmt: skip
-    raw = np.frombuffer(b"", np.uint8)
-    _servers_to_ask(spans, none, raw, none, none)
     _tell(spans, _Calls(*[none] * len(_Calls._fields)))
     _warm.set()
 
 
 def _ask(analysed: "AnalysedSpans", spans: _Spans, names: dict[str, int]) -> None:
     """Fill in the peers of those spans whose peers matter."""
-    for i in _servers_to_ask(spans, analysed.order, *analysed.raws).tolist():
-        if caller := caller_of(analysed.raw_of(i)):
-            spans.peers[i] = names.setdefault(caller, len(names))
-    sound = ~np.repeat(spans.needs_repair, np.diff(spans.first))
+    of, peers = analysed.peers
+    is_server = spans.kinds == _SERVER
+    numbers, types, receive = (
+        np.array(values, np.int64)
+        for values in (
+            [names.setdefault(peer.name, len(names)) for peer in peers],
+            [TYPES.index(peer.type) for peer in peers],
+            [peer.receives for peer in peers],
+        )
+    )
+    named = np.nonzero(of >= 0)[0]
+    spans.peers[named] = numbers[of[named]]
+    spans.peer_types[named], spans.peer_receives[named] = types[of[named]], receive[of[named]]
+    # A server's caller is a service, or nobody.
+    spans.peers[is_server & (spans.peer_types != _SERVICE)] = -1
     brokers: dict[int, dict[int, Peer]] = {}
-    for i in np.nonzero(spans.tells & sound & (spans.kinds != _SERVER))[0].tolist():
-        peer = analysed.peer_of(i)
-        if peer is None and spans.kinds[i] == _CONSUMER:
-            trace = int(np.searchsorted(spans.first, i, "right")) - 1
-            low, high = int(spans.first[trace]), int(spans.first[trace + 1])
-            if trace not in brokers:
-                has_producer = bool((spans.kinds[low:high] == _PRODUCER).any())
-                brokers[trace] = brokers_by_link(analysed.spans[low:high]) if has_producer else {}
-            peer = brokers[trace].get(i - low)
-        if peer is not None:
+    for i in np.nonzero((spans.kinds == _CONSUMER) & spans.tells & (of < 0))[0].tolist():
+        trace = int(np.searchsorted(spans.first, i, "right")) - 1
+        low, high = int(spans.first[trace]), int(spans.first[trace + 1])
+        if trace not in brokers:
+            has_producer = bool((spans.kinds[low:high] == _PRODUCER).any()) and not spans.needs_repair[trace]
+            brokers[trace] = brokers_by_link(analysed.spans[low:high]) if has_producer else {}
+        if (peer := brokers[trace].get(i - low)) is not None:
             spans.peers[i] = names.setdefault(peer.name, len(names))
             spans.peer_types[i], spans.peer_receives[i] = TYPES.index(peer.type), peer.receives
 
@@ -163,38 +165,6 @@ def _summed(calls: _Calls, names: list[str], traces: int) -> LinkValues:
         gaps=sums(np.where(has_gap, calls.gaps, 0)),
         gap_calls=sums(has_gap.astype(np.int64)),
     )
-
-
-@njit(cache=True, nogil=True)
-def _servers_to_ask(spans, order, buffer, starts, ends):
-    """Servers' spans with no known service above, whose raw bytes might name a caller."""
-    found, count = np.zeros(len(spans.kinds), np.int64), 0
-    for t in range(len(spans.needs_repair)):
-        if spans.needs_repair[t]:
-            continue
-        for i in range(spans.first[t], spans.first[t + 1]):
-            if not spans.tells[i] or spans.kinds[i] != _SERVER:
-                continue
-            above = spans.above[i]
-            if above >= 0 and spans.is_known[spans.services[above]]:
-                continue
-            if _holds_peer(buffer, starts[order[i]], ends[order[i]]):
-                found[count] = i
-                count += 1
-    return found[:count]
-
-
-@njit(cache=True, nogil=True)
-def _holds_peer(buffer, start, end):
-    for k in range(start, end - len(_PEER) + 1):
-        if (
-            buffer[k] == _PEER[0]
-            and buffer[k + 1] == _PEER[1]
-            and buffer[k + 2] == _PEER[2]
-            and buffer[k + 3] == _PEER[3]
-        ):
-            return True
-    return False
 
 
 @njit(cache=True, nogil=True)

@@ -44,7 +44,7 @@ _NETWORK_ADDRESS = ("network.peer.address", "net.sock.peer.addr", "net.peer.ip")
 
 #: Keys that tell something of a peer, as protobuf writes them. ``http.host`` is the server's
 #: own on a server's span; only spans that call are asked.
-_KEYS = frozenset(
+KEYS = frozenset(
     key.encode()
     for names in (
         _SERVICE, _DATABASE, _NAMESPACE, _MESSAGING, _DESTINATION, _TEMPORARY, _OPERATION, _ADDRESS, _PORT, _URL,
@@ -59,8 +59,8 @@ _LOCAL_NAMES = ("localhost", "localhost.localdomain")
 def peer_of(raw: bytes) -> Peer | None:
     """The peer that a span names; None if it names none. ``raw`` is OTLP's Span message."""
     # An attribute may be empty, and what stands in it may not parse: decoding a span does not look inside.
-    telling = [pair for pair in attribute_bytes(raw) if pair[1:2] and pair[2 : 2 + pair[1]] in _KEYS]
-    return _peer(tuple(telling)) if telling else None
+    telling = [pair for pair in attribute_bytes(raw) if pair[1:2] and pair[2 : 2 + pair[1]] in KEYS]
+    return peer_of_pairs(tuple(telling)) if telling else None
 
 
 def caller_of(raw: bytes) -> str:
@@ -73,7 +73,8 @@ def caller_of(raw: bytes) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _peer(pairs: tuple[bytes, ...]) -> Peer | None:
+def peer_of_pairs(pairs: tuple[bytes, ...]) -> Peer | None:
+    """The peer of a span whose attributes with ``KEYS`` are ``pairs``: OTLP's KeyValue messages, in their order."""
     said = dict(_texts(pairs))
 
     def first(names: tuple[str, ...]) -> str:

@@ -17,7 +17,17 @@ from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from tests.tracecore.recordings import deliveries
-from tracecore import batch_analysis, batch_decoding, forest, grouping, link_columns, otlp, otlp_scan, packing
+from tracecore import (
+    batch_analysis,
+    batch_decoding,
+    forest,
+    grouping,
+    link_columns,
+    named_peers,
+    otlp,
+    otlp_scan,
+    packing,
+)
 from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import encode_spans
 from tracecore.span import Span
@@ -26,7 +36,7 @@ from tracecore.topics import Topics
 PARTITIONS = 4
 RECORDS = {"ob22": 120, "tt29": 700}
 COMPILED = [
-    forest._analyse, link_columns._servers_to_ask, link_columns._tell, otlp_scan._scan, grouping._group, packing._pack,
+    forest._analyse, link_columns._tell, named_peers._number, otlp_scan._scan, grouping._group, packing._pack,
     window_tally._tally, usual_spans._learn, usual_spans._follow_answers,
 ]  # fmt: skip
 
