@@ -136,12 +136,14 @@ class AnalysedSpans:
     @cached_property
     def is_receiving(self) -> Array:
         """True for spans of servers and consumers."""
-        return np.isin(self.kinds, (_SERVER, _CONSUMER))
+        is_receiving: Array = (self.kinds == _SERVER) | (self.kinds == _CONSUMER)
+        return is_receiving
 
     @cached_property
     def is_calling(self) -> Array:
         """True for spans of clients and producers."""
-        return np.isin(self.kinds, (_CLIENT, _PRODUCER))
+        is_calling: Array = (self.kinds == _CLIENT) | (self.kinds == _PRODUCER)
+        return is_calling
 
     @cached_property
     def calls(self) -> Calls:

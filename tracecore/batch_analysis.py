@@ -7,7 +7,7 @@ one.
 
 from array import array
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -33,9 +33,9 @@ from tracecore.span_columns import (
 )
 
 try:
-    from tracecore import forest, link_columns, named_peers, packing
+    from tracecore import forest, link_columns, named_peers, packing, shared_tables
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
-    forest = link_columns = named_peers = packing = None  # type: ignore[assignment]
+    forest = link_columns = named_peers = packing = shared_tables = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tracecore.forest import Columns
@@ -65,13 +65,15 @@ def warm_up() -> bool:
     """Compile, or load what was compiled; False if there is nothing to compile with. Takes seconds the first time."""
     if forest is None:
         return False
-    for module in (packing, named_peers, link_columns, forest):
+    for module in (packing, shared_tables, named_peers, link_columns, forest):
         module.warm_up()
     return True
 
 
 def _is_warm() -> bool:
-    return forest is not None and all(module.is_warm() for module in (forest, link_columns, named_peers, packing))
+    return forest is not None and all(
+        module.is_warm() for module in (forest, link_columns, named_peers, shared_tables, packing)
+    )
 
 
 def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
@@ -100,8 +102,10 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     roots = np.minimum(first[:-1], len(given.spans) - 1)
     error_counts = np.diff(np.concatenate(((0,), np.cumsum(analysed.failed)))[first])
     counts_milli = analysed.counts_milli[roots]
-    resource_of, resources = _tables(analysed.resources, found.local_resources, first, given.resources)
-    scope_of, scopes = _tables(analysed.scopes, found.local_scopes, first, given.scopes)
+    resource_of, resources = shared_tables.shared_tables(
+        first, analysed.resources, found.local_resources, given.resources
+    )
+    scope_of, scopes = shared_tables.shared_tables(first, analysed.scopes, found.local_scopes, given.scopes)
     services = [tuple(sorted({resource.service for resource in table})) for table in resources]
     values = packing.TraceValues(
         analysed.needs_repair, *told, found.starts, found.ends, error_counts, found.origins, counts_milli,
@@ -247,19 +251,3 @@ def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
     """By value its number, counted in the order of appearance; and the values by number."""
     number: dict[T, int] = {}
     return np.array([number.setdefault(value, len(number)) for value in values], np.int64), list(number)
-
-
-def _tables(numbers: Array, local: Array, first: Array, values: Sequence[T]) -> tuple[Array, list[tuple[T, ...]]]:
-    """By trace the number of its table; and the tables, each of the ``values`` of which spans have the ``numbers``.
-
-    Within a trace they have the ``local`` ones, which count up as they appear.
-    """
-    count = len(first) - 1
-    apart = np.repeat(np.arange(count) * (len(local) + 1), np.diff(first))
-    appears = np.nonzero(np.diff(np.maximum.accumulate(local + apart), prepend=-1))[0]
-    appearing = numbers[appears].tolist()
-    bounds = np.searchsorted(appears, first).tolist()
-    number: dict[tuple[int, ...], int] = {}
-    tables = [tuple(appearing[start:end]) for start, end in pairwise(bounds)]
-    table_of = _integers([number.setdefault(table, len(number)) for table in tables])
-    return table_of, [tuple(map(values.__getitem__, table)) for table in number]

@@ -37,7 +37,7 @@ def named_peers(asked: Array, raws: RawBytes) -> NamedPeers:
     """By place in ``asked``, which has positions in ``raws``."""
     of = np.full(len(asked), _NONE, np.int64)
     pair_first = np.zeros(len(asked) + 1, np.int64)
-    pair_starts, pair_ends = (np.zeros(_MAX_PAIRS * (len(asked) + 1), np.int64) for _ in range(2))
+    pair_starts, pair_ends = (np.empty(_MAX_PAIRS * (len(asked) + 1), np.int64) for _ in range(2))
     distinct = _number(asked, *raws, _KEY_BYTES, _KEY_BOUNDS, of, pair_first, pair_starts, pair_ends)
     number: dict[Peer, int] = {}
 

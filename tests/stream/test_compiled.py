@@ -27,6 +27,7 @@ from tracecore import (
     otlp,
     otlp_scan,
     packing,
+    shared_tables,
 )
 from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import encode_spans
@@ -37,6 +38,7 @@ PARTITIONS = 4
 RECORDS = {"ob22": 120, "tt29": 700}
 COMPILED = [
     forest._analyse, link_columns._tell, named_peers._number, otlp_scan._scan, grouping._group, packing._pack,
+    shared_tables._number,
     window_tally._tally, usual_spans._learn, usual_spans._follow_answers,
 ]  # fmt: skip
 
