@@ -13,10 +13,3 @@ def attempt(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exce
         return call(*args, **kwargs)
     except Exception as error:
         return error
-
-
-def outcome(attempted: T | Exception) -> T:
-    """What was returned; raises what was raised."""
-    if isinstance(attempted, Exception):
-        raise attempted
-    return attempted

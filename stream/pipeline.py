@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from stream.assembler import Assembler, Limits, Revision, SpanBudget
-from stream.attempt import attempt, outcome
+from stream.attempt import attempt
 from stream.handover import Handover, HandoverRecord, handover_records
 from stream.hooks import Hooks, TraceHook, TracesHook
 from stream.sampling import KEPT_BY_RULE, Sampler, SamplingRule
@@ -238,7 +238,6 @@ class Pipeline:
         An exception is a bug that showed there.
         """
         try:
-            # One by one and here: three calls of ``outcome`` would take as long as encoding the record.
             if isinstance(trace, Exception):
                 raise trace
             if isinstance(misdated, Exception):
@@ -345,13 +344,14 @@ def _counted(
 ) -> list[set[bytes] | Exception]:
     """By trace what ``Pipeline.counted`` says; each pipeline counts its own, in their order."""
     counted: list[set[bytes] | Exception] = [set()] * len(waiting)
-    places: dict[Pipeline, list[int]] = {}
-    for place, ((pipeline, _), trace) in enumerate(zip(waiting, traces, strict=True)):
+    by_pipeline: dict[Pipeline, tuple[list[int], list[tuple[Revision, ClosedTrace]]]] = {}
+    for place, ((pipeline, revision), trace) in enumerate(zip(waiting, traces, strict=True)):
         if not isinstance(trace, Exception):
-            places.setdefault(pipeline, []).append(place)
-    for pipeline, own in places.items():
-        closed = [(waiting[place][1], outcome(traces[place])) for place in own]
-        for place, misdated in zip(own, pipeline.counted(closed), strict=True):
+            places, closed = by_pipeline.setdefault(pipeline, ([], []))
+            places.append(place)
+            closed.append((revision, trace))
+    for pipeline, (places, closed) in by_pipeline.items():
+        for place, misdated in zip(places, pipeline.counted(closed), strict=True):
             counted[place] = misdated
     return counted
 

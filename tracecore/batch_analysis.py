@@ -14,7 +14,7 @@ import numpy as np
 
 from tracecore.analysed import AnalysedSpans, PackedLinks, PackedPath, PackedSpans
 from tracecore.analysis import Gathered, closed_trace
-from tracecore.closed_trace import ClosedTrace
+from tracecore.closed_trace import ClosedTrace, CloseReason
 from tracecore.skew import MAX_SKEW_NS
 from tracecore.span import Resource, Scope, Span, StatusCode
 from tracecore.span_columns import (
@@ -90,7 +90,11 @@ def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
 
 
 def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]:
-    given, told = _given(gathered), _told(gathered)
+    trace_ids, spans_of, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(
+        *gathered, strict=True
+    )
+    given = _given(spans_of)
+    told = _told(trace_ids, reasons, revisions, first_arrivals, last_arrivals, duplicate_counts)
     if given is None or told is None:
         return [_alone(one, replay_id) for one in gathered]
     found = forest.forest_of(given.columns, MAX_SKEW_NS)
@@ -116,7 +120,6 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     )
     heads = analysed.heads(values, shared)
     is_packed = len(given.spans) >= MIN_SPANS_A_NAME * len(given.spans.names)
-    trace_ids, _, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(*gathered, strict=True)
     of_resources = resource_of.tolist()
     columns: dict[str, Iterable[Any]] = {
         "trace_id": trace_ids,
@@ -157,34 +160,22 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     return closed
 
 
-class _Told(NamedTuple):
-    """What assemblers know of traces, as ``packing.TraceValues`` has it."""
+def _told(
+    trace_ids: Sequence[bytes], reasons: Sequence[CloseReason], *integers: Sequence[int]
+) -> tuple[Array, Array, Array, Array, Array, Array] | None:
+    """What assemblers know of traces, as ``packing.TraceValues`` has it: ids, revisions, reasons, arrivals, duplicates.
 
-    trace_ids: Array
-    revisions: Array
-    reasons: Array
-    first_arrivals: Array
-    last_arrivals: Array
-    duplicate_counts: Array
-
-
-def _told(gathered: Sequence[Gathered]) -> _Told | None:
-    """None if ids or numbers are such as no assembler tells."""
-    trace_ids, _, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(*gathered, strict=True)
+    None if ids or numbers are such as no assembler tells.
+    """
     ids = b"".join(trace_ids)
-    if len(ids) != packing.TRACE_ID_BYTES * len(gathered):
+    if len(ids) != packing.TRACE_ID_BYTES * len(trace_ids):
         return None
     try:
-        return _Told(
-            np.frombuffer(ids, np.uint8),
-            _integers(revisions),
-            _integers(map(packing.REASON_NUMBERS.__getitem__, reasons)),
-            _integers(first_arrivals),
-            _integers(last_arrivals),
-            _integers(duplicate_counts),
-        )
+        revisions, first_arrivals, last_arrivals, duplicate_counts = map(_integers, integers)
     except OverflowError:
         return None
+    reason_numbers = _integers(map(packing.REASON_NUMBERS.__getitem__, reasons))
+    return np.frombuffer(ids, np.uint8), revisions, reason_numbers, first_arrivals, last_arrivals, duplicate_counts
 
 
 class _Given(NamedTuple):
@@ -197,9 +188,9 @@ class _Given(NamedTuple):
     scopes: list[Scope]
 
 
-def _given(gathered: Sequence[Gathered]) -> _Given | None:
+def _given(traces: Sequence[Sequence[Span]]) -> _Given | None:
     """What compiled code reads; None if numbers or ids do not fit, as in spans that no decoder made."""
-    spans = _columns([one.spans for one in gathered])
+    spans = _columns(traces)
     if spans is None:
         return None
     resource_of, resources = _numbered([origin.resource for origin in spans.origins])
@@ -209,7 +200,7 @@ def _given(gathered: Sequence[Gathered]) -> _Given | None:
     host_of = np.array([hosts.setdefault(resource.host, len(hosts)) for resource in resources], np.int64)
     table, resource_of_span = spans.table, resource_of[spans.table[ORIGIN]]
     columns = forest.Columns(
-        np.array(list(accumulate((len(one.spans) for one in gathered), initial=0)), np.int64),
+        _integers(accumulate(map(len, traces), initial=0)),
         table[SPAN_ID].view(np.uint64),
         table[PARENT_ID].view(np.uint64),
         # What is beyond the middle reads as negative, and is analysed alone.

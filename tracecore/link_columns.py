@@ -5,6 +5,7 @@ told was read from the spans' raw bytes before. Compiling is numba's, as in ``fo
 """
 
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -30,20 +31,24 @@ _warm = threading.Event()
 Array = np.ndarray[Any, Any]
 
 
-class Links(NamedTuple):
+class Links:
     """Links of many traces, each trace's sorted as ``dependency_links`` sorts them, and the names of their numbers."""
 
-    values: LinkValues
-    names: list[str]
+    def __init__(self, values: LinkValues, names: list[str]) -> None:
+        self.values = values
+        self.names = names
 
     def made(self, trace: int) -> tuple[ServiceLink, ...]:
-        """The links of a trace, made."""
-        low, high = int(self.values.first[trace]), int(self.values.first[trace + 1])
-        callers, callees, types, *sums = (column[low:high].tolist() for column in self.values[1:])
-        return tuple(
-            ServiceLink(self.names[caller], self.names[callee], TYPES[callee_type], *of_link)
-            for caller, callee, callee_type, *of_link in zip(callers, callees, types, *sums, strict=True)
-        )
+        """The links of a trace; who looks at those of one looks at those of all, so they are made together."""
+        first, links = self._made
+        return tuple(links[first[trace] : first[trace + 1]])
+
+    @cached_property
+    def _made(self) -> tuple[list[int], list[ServiceLink]]:
+        first, callers, callees, types, *sums = (column.tolist() for column in self.values)
+        name = self.names.__getitem__
+        columns = map(name, callers), map(name, callees), map(TYPES.__getitem__, types), *sums
+        return first, list(map(ServiceLink, *columns))
 
 
 class _Spans(NamedTuple):

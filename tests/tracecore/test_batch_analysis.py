@@ -62,7 +62,7 @@ def test_a_changed_copy_is_encoded_as_it_was_changed(spans: list[Span]) -> None:
 
 @given(tidy_trace(max_size=60))
 def test_a_trace_without_faults_needs_no_repair(spans: list[Span]) -> None:
-    given = batch_analysis._given([_gathered(spans)])
+    given = batch_analysis._given([spans])
     assert given is not None
     assert not forest.forest_of(given.columns, 10**18).needs_repair.any()
 
