@@ -6,13 +6,15 @@ the bytes of every span stay as they came.
 
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from tracecore.batch_decoding import decode_spans
 from tracecore.errors import MalformedPayload
-from tracecore.otlp import RejectedSpan, encode_spans
+from tracecore.otlp import RejectedSpan, encode_fields, span_field
 from tracecore.otlp_json import otlp_of_json
 from tracecore.partition import partition_of
-from tracecore.span import Span
+from tracecore.span import Resource, Scope, Span
+from tracecore.span_columns import Origin
 from tracecore.topics import MAX_RECORD_BYTES
 
 #: A small record may unpack to this, at most; the broker bounds what is not packed.
@@ -20,8 +22,16 @@ MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 #: Spans and their resources in a record; leaves room for headers and a batch below MAX_RECORD_BYTES.
 _CHUNK_BYTES = MAX_RECORD_BYTES * 6 // 10
-#: A span beside its own bytes: field tags, and its share of resource and scope.
-_SPAN_OVERHEAD_BYTES = 16
+#: What stands around a resource and a scope, at most.
+_ORIGIN_OVERHEAD_BYTES = 40
+
+
+class Run(NamedTuple):
+    """Spans of one origin as ``otlp.span_field`` writes them, one after the other."""
+
+    origin: Origin
+    fields: bytes
+    spans: int
 
 
 def decode_record(value: bytes) -> tuple[list[Span], list[RejectedSpan]]:
@@ -57,17 +67,46 @@ def split_by_partition(spans: Iterable[Span], partitions: int) -> dict[int, list
 
 def encoded_records(spans: Iterable[Span]) -> Iterator[bytes]:
     """Spans of one partition as records, each below Kafka's limit as far as its spans allow."""
-    chunk: list[Span] = []
-    size = 0
-    for span in spans:
-        cost = len(span.raw) + _SPAN_OVERHEAD_BYTES
-        if chunk and size + cost > _CHUNK_BYTES:
-            yield encode_spans(chunk)
-            chunk, size = [], 0
-        chunk.append(span)
-        size += cost
-    if chunk:
-        yield encode_spans(chunk)
+    gathering = Gathering()
+    gathering.add_spans(spans)
+    return gathering.records()
+
+
+class Gathering:
+    """Spans of one partition that wait to be sent on."""
+
+    def __init__(self) -> None:
+        #: How many they are.
+        self.spans = 0
+        self._fields: dict[tuple[Resource, Scope], list[bytes]] = {}
+
+    def add(self, run: Run) -> None:
+        """Add spans of one origin."""
+        self._fields.setdefault(run.origin, []).append(run.fields)
+        self.spans += run.spans
+
+    def add_spans(self, spans: Iterable[Span]) -> None:
+        """Add spans one by one."""
+        for span in spans:
+            self.add(Run(Origin(span.resource, span.scope), span_field(span.raw), 1))
+
+    def records(self) -> Iterator[bytes]:
+        """All of them as records, each below Kafka's limit as far as its runs allow."""
+        chunk: dict[tuple[Resource, Scope], list[bytes]] = {}
+        size = 0
+        for origin, runs in self._fields.items():
+            origin_size = _ORIGIN_OVERHEAD_BYTES + sum(len(part.raw) + len(part.schema_url) * 4 for part in origin)
+            for fields in runs:
+                if chunk and size + len(fields) + origin_size > _CHUNK_BYTES:
+                    yield encode_fields(chunk)
+                    chunk, size = {}, 0
+                if origin not in chunk:
+                    chunk[origin] = []
+                    size += origin_size
+                chunk[origin].append(fields)
+                size += len(fields)
+        if chunk:
+            yield encode_fields(chunk)
 
 
 def _looks_like_json(value: bytes) -> bool:

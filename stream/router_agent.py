@@ -3,24 +3,33 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import faust
 from faust.types import TP
 
-from stream.consumer_access import commit, last_fetch, seek, starts
+from stream.attempt import attempt
+from stream.consumer_access import at_hand, commit, last_fetch, seek, starts
 from stream.continuity import Cursor
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing
-from stream.router import decode_record, encoded_records, split_by_partition
+from stream.router import Gathering, decode_record, split_by_partition
 from stream.watermark import changed_watermarks
+from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import MalformedPayload, UndecodableRecord
-from tracecore.span import Span
 from tracecore.topics import Topics
 
+try:
+    from stream import routing
+except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
+    routing = None  # type: ignore[assignment]
+
 logger = logging.getLogger(__name__)
+
+#: Records that are taken in one go, as in ``span_agent``.
+RECORDS_AT_ONCE = 32
 
 #: How long spans wait for others of their partition: a record of one span costs as much as one of a hundred.
 _GATHER_S = 0.02
@@ -36,7 +45,7 @@ class RouterAgent:
         self._outlet = outlet
         self._topics = topics
         self._partitions = partitions
-        self._gathered: dict[int, list[Span]] = {}
+        self._gathered: dict[int, Gathering] = {}
         self._cursors: dict[TP, Cursor] = {}
         self._committed: dict[TP, int] = {}
         # A timer that looks fifty times a second whether anything was gathered cost more than all else that waits.
@@ -61,19 +70,23 @@ class RouterAgent:
 
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
-            message = event.message
-            cursor = self._cursors.get(message.tp)
-            if cursor is None:
-                continue  # of an assignment that is over: it comes again
-            verdict = cursor.judge(message.offset, time.monotonic())
-            if verdict == "missing":
-                await self._ask_again(message.tp, cursor)
-            if verdict != "read":
-                continue
+            due: list[Any] = []
+            missing: dict[TP, Cursor] = {}
+            for message in (event.message, *at_hand(self._app, stream, RECORDS_AT_ONCE - 1)):
+                cursor = self._cursors.get(message.tp)
+                if cursor is None:
+                    continue  # of an assignment that is over: it comes again
+                verdict = cursor.judge(message.offset, time.monotonic())
+                if verdict == "missing":
+                    missing[message.tp] = cursor
+                elif verdict == "read":
+                    due.append(message)
             async with self._sending:
-                await self._outlet.send(self._taken(message))
-                for partition in [p for p, spans in self._gathered.items() if len(spans) >= _GATHER_SPANS]:
+                await self._outlet.send(self._taken_of(due))
+                for partition in [p for p, share in self._gathered.items() if share.spans >= _GATHER_SPANS]:
                     await self._send(partition)
+            for tp, cursor in missing.items():
+                await self._ask_again(tp, cursor)
             if self._gathered and (self._gathering is None or self._gathering.done()):
                 self._gathering = self._app.add_future(self._send_soon())
 
@@ -81,6 +94,28 @@ class RouterAgent:
         offset = cursor.next_offset
         logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
         await seek(self._app, tp, offset)
+
+    def _taken_of(self, messages: Sequence[Any]) -> list[Outgoing]:
+        """Gather the spans of records; returns dead letters."""
+        self.records_total += len(messages)
+        routed = attempt(self._routed, [message.value or b"" for message in messages])
+        if isinstance(routed, Exception):
+            logger.error("bug at one of %d records", len(messages), exc_info=routed)
+            routed = [False] * len(messages)
+        left = (message for message, is_routed in zip(messages, routed, strict=True) if not is_routed)
+        return [letter for message in left for letter in self._taken(message)]
+
+    def _routed(self, values: Sequence[bytes]) -> list[bool]:
+        """Gather what compiled code reads, many records at once; which of them that were."""
+        if routing is None or not routing.is_warm():
+            return [False] * len(values)
+        decoded = decode_together(values)
+        columns = {id(spans.columns): spans.columns for spans in decoded if spans is not None}
+        runs = [run for together in columns.values() for run in routing.routed(together, self._partitions)]
+        for partition, run in runs:
+            self._share(partition).add(run)
+            self.spans_total += run.spans
+        return [spans is not None for spans in decoded]
 
     def _taken(self, message: Any) -> list[Outgoing]:
         try:
@@ -92,7 +127,6 @@ class RouterAgent:
 
     def _read(self, message: Any) -> list[Outgoing]:
         """Gather a record's spans; returns dead letters."""
-        self.records_total += 1
         value = message.value or b""
         try:
             spans, rejected = decode_record(value)
@@ -100,8 +134,11 @@ class RouterAgent:
             return [self._dead_letter(message, value, str(error))]
         self.spans_total += len(spans)
         for partition, share in split_by_partition(spans, self._partitions).items():
-            self._gathered.setdefault(partition, []).extend(share)
+            self._share(partition).add_spans(share)
         return [self._dead_letter(message, span.request, span.reason) for span in rejected]
+
+    def _share(self, partition: int) -> Gathering:
+        return self._gathered.setdefault(partition, Gathering())
 
     def _dead_letter(self, message: Any, value: bytes, reason: str) -> Outgoing:
         self.dead_letters_total += 1
@@ -110,8 +147,8 @@ class RouterAgent:
         return Outgoing(self._topics.dead_letters, message.key, value, None, dead_letter_headers(error))
 
     async def _send(self, partition: int) -> None:
-        spans = self._gathered.pop(partition)
-        records = [Outgoing(self._topics.spans, b"", record) for record in encoded_records(spans)]
+        share = self._gathered.pop(partition)
+        records = [Outgoing(self._topics.spans, b"", record) for record in share.records()]
         await self._outlet.send(records, partition)
 
     async def _send_gathered(self) -> None:

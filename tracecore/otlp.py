@@ -6,7 +6,7 @@ passed on unchanged, and only its fixed fields are parsed. Attributes, events an
 Source: opentelemetry-proto, ``collector/trace/v1`` and ``trace/v1``.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -121,12 +121,22 @@ def decode_spans(request: bytes) -> tuple[list[Span], list[RejectedSpan]]:
 
 def encode_spans(spans: Iterable[Span]) -> bytes:
     """An ExportTraceServiceRequest with the bytes of ``spans`` as they came, grouped by resource and scope."""
-    groups: dict[tuple[Resource, Scope], list[bytes]] = {}
+    fields_of: dict[tuple[Resource, Scope], list[bytes]] = {}
     for span in spans:
-        groups.setdefault((span.resource, span.scope), []).append(span.raw)
+        fields_of.setdefault((span.resource, span.scope), []).append(span_field(span.raw))
+    return encode_fields(fields_of)
+
+
+def span_field(raw: bytes) -> bytes:
+    """A span as it stands below its scope; such fields may stand one after the other."""
+    return _field(2, raw)
+
+
+def encode_fields(fields_of: Mapping[tuple[Resource, Scope], Iterable[bytes]]) -> bytes:
+    """An ExportTraceServiceRequest of what ``span_field`` gives, by resource and scope."""
     by_resource: dict[Resource, list[bytes]] = {}
-    for (resource, scope), raws in groups.items():
-        body = b"".join(_scope_spans(scope, raws))
+    for (resource, scope), fields in fields_of.items():
+        body = b"".join((_field(1, scope.raw) if scope.raw else b"", *fields, _text_field(3, scope.schema_url)))
         by_resource.setdefault(resource, []).append(_field(2, body))
     return b"".join(
         _field(1, b"".join((_field(1, resource.raw), *scopes, _text_field(3, resource.schema_url))))
@@ -244,16 +254,7 @@ def interned_name(name: bytes) -> str:
 
 
 def _lone_request(raw: bytes, resource: Resource, scope: Scope) -> bytes:
-    body = b"".join(_scope_spans(scope, [raw]))
-    return _field(1, b"".join((_field(1, resource.raw), _field(2, body), _text_field(3, resource.schema_url))))
-
-
-def _scope_spans(scope: Scope, raws: list[bytes]) -> Iterator[bytes]:
-    if scope.raw:
-        yield _field(1, scope.raw)
-    for raw in raws:
-        yield _field(2, raw)
-    yield _text_field(3, scope.schema_url)
+    return encode_fields({(resource, scope): (span_field(raw),)})
 
 
 def _text_field(number: int, text: str) -> bytes:
