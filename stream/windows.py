@@ -463,7 +463,7 @@ def _client_of(span: TracedSpan, by_id: dict[bytes, TracedSpan]) -> TracedSpan |
 def _analysed(revision: ToCount) -> AnalysedSpans | None:
     """What holds the spans of a revision as columns, if all of them are to be counted."""
     spans: object = revision.closed.spans
-    return spans.analysed if isinstance(spans, PackedSpans) and not revision.counted else None
+    return spans.source if isinstance(spans, PackedSpans) and not revision.counted else None
 
 
 def _ids(spans: Sequence[Span]) -> set[bytes]:

@@ -8,22 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tracecore.analysis import new_segment, traced_spans
-from tracecore.closed_trace import PathSegment, ServiceLink, TracedSpan
+from tracecore.closed_trace import PathSegment, TracedSpan
 from tracecore.otlp import UNKNOWN_SERVICE
 from tracecore.packed import Packed
 from tracecore.span import Span, SpanKind
 from tracecore.span_columns import COUNT_MILLI, NAME, RAW_AT, RAW_END, STATUS, SpanColumns
 
 try:
-    from tracecore import link_columns, named_peers, packing
+    from tracecore import named_peers, packing
 except (ImportError, RuntimeError):  # no numba: then nothing is analysed together
-    link_columns = named_peers = packing = None  # type: ignore[assignment]
+    named_peers = packing = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from tracecore.forest import Columns, Forest
-    from tracecore.link_columns import Links
     from tracecore.named_peers import NamedPeers
-    from tracecore.packing import RawBytes, Shared, TraceValues
+    from tracecore.packing import LinkValues, RawBytes, Shared, TraceValues
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
     int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
@@ -129,11 +128,6 @@ class AnalysedSpans:
         return has_children
 
     @cached_property
-    def links(self) -> "Links":
-        """The links of all traces. A trace whose links cannot be added up here needs repair from then on."""
-        return link_columns.links_of(self)
-
-    @cached_property
     def is_receiving(self) -> Array:
         """True for spans of servers and consumers."""
         is_receiving: Array = (self.kinds == _SERVER) | (self.kinds == _CONSUMER)
@@ -175,7 +169,7 @@ class AnalysedSpans:
         ids = self._columns.span_ids[self.order[spans]].astype(">u8").view("V8").tolist()
         return [span_id if span >= 0 else b"" for span_id, span in zip(ids, spans.tolist(), strict=True)]
 
-    def heads(self, traces: "TraceValues", shared: "Shared") -> list[memoryview]:
+    def heads(self, traces: "TraceValues", links: "LinkValues", shared: "Shared") -> list[memoryview]:
         """All traces as ``packing.packed_heads`` writes them."""
         forest, columns, order = self._forest, self._columns, self.order
         values = packing.SpanValues(
@@ -202,7 +196,7 @@ class AnalysedSpans:
             path_starts=forest.path_starts,
             path_ends=forest.path_ends,
         )
-        return packing.packed_heads(traces, values, self.links.values, self.raws, shared)
+        return packing.packed_heads(traces, values, links, self.raws, shared)
 
     def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, made."""
@@ -237,31 +231,22 @@ class AnalysedSpans:
         return tuple(map(new_segment, zip(span_ids, starts, ends, strict=True)))
 
 
-class PackedSpans(Packed[TracedSpan]):
+class PackedSpans(Packed[AnalysedSpans, TracedSpan]):
     """The spans of a trace."""
 
     __slots__ = ()
 
     def _make(self) -> tuple[TracedSpan, ...]:
-        return self.analysed.made_spans(self.trace)
+        return self.source.made_spans(self.trace)
 
 
-class PackedPath(Packed[PathSegment]):
+class PackedPath(Packed[AnalysedSpans, PathSegment]):
     """The critical path of a trace."""
 
     __slots__ = ()
 
     def _make(self) -> tuple[PathSegment, ...]:
-        return self.analysed.made_path(self.trace)
-
-
-class PackedLinks(Packed[ServiceLink]):
-    """The links of a trace."""
-
-    __slots__ = ()
-
-    def _make(self) -> tuple[ServiceLink, ...]:
-        return self.analysed.links.made(self.trace)
+        return self.source.made_path(self.trace)
 
 
 def _combined(first: Array, second: Array, third: Array) -> tuple[Array, Array, Array, Array]:

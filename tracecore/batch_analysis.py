@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from tracecore.analysed import AnalysedSpans, PackedLinks, PackedPath, PackedSpans
+from tracecore.analysed import AnalysedSpans, PackedPath, PackedSpans
 from tracecore.analysis import Gathered, closed_trace
 from tracecore.closed_trace import ClosedTrace, CloseReason
 from tracecore.skew import MAX_SKEW_NS
@@ -100,7 +100,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     found = forest.forest_of(given.columns, MAX_SKEW_NS)
     analysed = AnalysedSpans(given.spans, given.columns, found, given.service_names)
     # First of all: it may find more that needs repair.
-    links = analysed.links
+    links = link_columns.links_of(analysed)
     first, numbers = analysed.first, range(len(gathered))
     # A trace without spans needs repair, and has no root: who repairs it says so.
     roots = np.minimum(first[:-1], len(given.spans) - 1)
@@ -118,7 +118,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
     shared = packing.Shared(
         *map(packing.texts, (links.names, given.spans.names, link_columns.TYPES, services, resources, scopes))
     )
-    heads = analysed.heads(values, shared)
+    heads = analysed.heads(values, links.values, shared)
     is_packed = len(given.spans) >= MIN_SPANS_A_NAME * len(given.spans.names)
     of_resources = resource_of.tolist()
     columns: dict[str, Iterable[Any]] = {
@@ -141,7 +141,7 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
         "count_milli": counts_milli.tolist(),
         "services": map(services.__getitem__, of_resources),
         "critical_path": map(PackedPath, repeat(analysed), numbers),
-        "links": map(PackedLinks, repeat(analysed), numbers),
+        "links": map(link_columns.PackedLinks, repeat(links), numbers),
         "warnings": repeat(()),
         "resources": map(resources.__getitem__, of_resources),
         "scopes": map(scopes.__getitem__, scope_of.tolist()),

@@ -6,18 +6,17 @@ told was read from the spans' raw bytes before. Compiling is numba's, as in ``fo
 
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
+from tracecore.analysed import AnalysedSpans
 from tracecore.closed_trace import NO_GAP, ServiceLink
 from tracecore.dependency_links import brokers_by_link
+from tracecore.packed import Packed
 from tracecore.packing import LinkValues
 from tracecore.peers import Peer
-
-if TYPE_CHECKING:
-    from tracecore.analysed import AnalysedSpans
 
 #: Types of callees, sorted: a type's number is its place.
 TYPES = ("database", "external", "messaging", "service")
@@ -49,6 +48,15 @@ class Links:
         name = self.names.__getitem__
         columns = map(name, callers), map(name, callees), map(TYPES.__getitem__, types), *sums
         return first, list(map(ServiceLink, *columns))
+
+
+class PackedLinks(Packed[Links, ServiceLink]):
+    """The links of a trace."""
+
+    __slots__ = ()
+
+    def _make(self) -> tuple[ServiceLink, ...]:
+        return self.source.made(self.trace)
 
 
 class _Spans(NamedTuple):
@@ -85,7 +93,7 @@ class _Calls(NamedTuple):
     gaps: Array
 
 
-def links_of(analysed: "AnalysedSpans") -> Links:
+def links_of(analysed: AnalysedSpans) -> Links:
     """The links of all traces. One whose times are too long to be added up needs repair from now on. O(n log n)."""
     names = {name: number for number, name in enumerate(analysed.service_names)}
     count = len(analysed.kinds)
@@ -117,7 +125,7 @@ def warm_up() -> None:
     _warm.set()
 
 
-def _ask(analysed: "AnalysedSpans", spans: _Spans, names: dict[str, int]) -> None:
+def _ask(analysed: AnalysedSpans, spans: _Spans, names: dict[str, int]) -> None:
     """Fill in the peers of those spans whose peers matter."""
     of, peers = analysed.peers
     is_server = spans.kinds == _SERVER

@@ -5,22 +5,20 @@ wrote, and to make a span costs as much as to analyse it.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from tracecore.analysed import AnalysedSpans
-
+S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Packed(Generic[T]):
+class Packed(Generic[S, T]):
     """No tuple, but equal to the one that it stands for and of the same use: to types it passes for one."""
 
-    __slots__ = ("_made", "analysed", "trace")
+    __slots__ = ("_made", "source", "trace")
 
-    def __init__(self, analysed: "AnalysedSpans", trace: int) -> None:
-        """Of trace number ``trace`` of those that were analysed together."""
-        self.analysed = analysed
+    def __init__(self, source: S, trace: int) -> None:
+        """What ``source`` holds of trace number ``trace`` of those that were analysed together."""
+        self.source = source
         self.trace = trace
         self._made: tuple[T, ...] | None = None
 

@@ -27,7 +27,7 @@ def runs(closed: Sequence[ClosedTrace], fits: Callable[[ClosedTrace], bool] = la
 
     def columns(trace: ClosedTrace) -> AnalysedSpans | None:
         spans: object = trace.spans
-        return spans.analysed if is_warm and isinstance(spans, PackedSpans) and fits(trace) else None
+        return spans.source if is_warm and isinstance(spans, PackedSpans) and fits(trace) else None
 
     for spans, traces in groupby(closed, columns):
         run = list(traces)
