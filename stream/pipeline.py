@@ -88,7 +88,7 @@ class Closing:
     """Traces of one stream of spans that closed and wait to be published, for many are analysed cheaper than one.
 
     Shared by the pipelines of its partitions: detection hears of traces in the order in which they closed, however
-    many wait. They wait no longer than it takes to read what lies at hand: no watermark may pass them.
+    many wait. They wait a tenth of a second at most; no watermark may pass them.
     """
 
     def __init__(self, replay_id: str = "") -> None:

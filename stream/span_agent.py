@@ -40,8 +40,7 @@ REPLAY_STEP_NS = 1_000_000_000
 #: Records that are taken in one go: enough traces to analyse at once, and little enough for others to have a turn soon
 #: (records of a hundred spans: within 60 ms on a slow machine).
 RECORDS_AT_ONCE = 32
-#: How long traces that closed wait for others. Analysed seventy at once they took 8.7 us a span, and
-#: three hundred at once 7.
+#: How long traces that closed wait for others: what two records close took 13 us a span, and what thirty close 4.6.
 CLOSE_TOGETHER_S = 0.1
 
 HooksFor = Callable[[str], Hooks]
