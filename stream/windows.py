@@ -43,9 +43,6 @@ except (ImportError, RuntimeError):  # no numba, or no place for what it compile
 if TYPE_CHECKING:
     from stream.window_tally import Tally
 
-#: Spans are sooner counted one by one, unless there are this many for each of their operations.
-MIN_SPANS_A_SERIES = 4
-
 #: Operations beyond ``max_series`` are counted under this name: a service that puts ids into names harms itself only.
 OTHER_OPERATION = "(other)"
 
@@ -326,9 +323,6 @@ class Windows:
     def _count_together(self, spans: AnalysedSpans, run: Sequence[ToCount]) -> list[set[bytes] | Exception] | None:
         """None, with nothing counted, if they are better counted one by one."""
         if window_tally is None or not window_tally.is_warm():
-            return None
-        span_count = sum(revision.closed.span_count for revision in run)
-        if span_count < MIN_SPANS_A_SERIES * len(spans.operations.keys):
             return None
         limits, told_until_ns = self._limits, self._told_until_ns
         numbers = [revision.closed.spans.trace for revision in run]  # type: ignore[attr-defined]

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 #: Fewer spans than this are sooner analysed one by one.
 MIN_SPANS = 40
-#: Where fewer spans bear each name, whoever counts or judges them does so one by one, and looks at all.
-MIN_SPANS_A_NAME = 4
 
 _ERROR = int(StatusCode.ERROR)
 
@@ -119,7 +117,6 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
         *map(packing.texts, (links.names, given.spans.names, link_columns.TYPES, services, resources, scopes))
     )
     heads = analysed.heads(values, links.values, shared)
-    is_packed = len(given.spans) >= MIN_SPANS_A_NAME * len(given.spans.names)
     of_resources = resource_of.tolist()
     columns: dict[str, Iterable[Any]] = {
         "trace_id": trace_ids,
@@ -154,9 +151,6 @@ def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]
         trace.head = head  # type: ignore[misc]  # mypy knows no slots that a dataclass inherits
     for t in np.nonzero(analysed.needs_repair)[0].tolist():
         closed[t] = _alone(gathered[t], replay_id)
-    if not is_packed:
-        for trace in closed:
-            trace.spans = tuple(trace.spans)
     return closed
 
 

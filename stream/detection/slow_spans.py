@@ -40,7 +40,7 @@ NO_SHARE = 0.001
 #: Another hop of the caller, or its own time, that is slow in this share of traces makes the caller a suspect.
 SUSPECT = 0.3
 #: Spans are sooner judged one by one, unless there are this many for each of their series.
-MIN_SPANS_A_SERIES = 3
+MIN_SPANS_A_SERIES = 1
 # Plain integers: to compare with an enum's member costs three times as much, for every span.
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
 _CALLING = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream import compiled, windows
+from stream import compiled, window_tally, windows
 from stream.windows import ToCount, WindowLimits, Windows
 from tests.tracecore.strategies import shop_traces, spans_of_a_trace, tidy_traces
 from tracecore import batch_analysis
@@ -20,15 +20,18 @@ LIMITS = WindowLimits(grace_ns=10 * SECOND, past_ns=30 * SECOND, future_ns=2 * S
 @pytest.fixture(autouse=True)
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled.warm_up()
-    for name in ("MIN_SPANS", "MIN_SPANS_A_NAME"):
-        monkeypatch.setattr(batch_analysis, name, 0)
+    monkeypatch.setattr(batch_analysis, "MIN_SPANS", 0)
 
 
 def counted(
-    monkeypatch: pytest.MonkeyPatch, traces: list[list[Span]], arrivals_s: list[int], limits: WindowLimits, least: float
+    monkeypatch: pytest.MonkeyPatch,
+    traces: list[list[Span]],
+    arrivals_s: list[int],
+    limits: WindowLimits,
+    together: bool,
 ) -> tuple[object, ...]:
-    """All that windows say when traces are counted together, if there are ``least`` spans for each operation."""
-    monkeypatch.setattr(windows, "MIN_SPANS_A_SERIES", least)
+    """All that windows say of traces."""
+    monkeypatch.setattr(window_tally, "is_warm", lambda: together)
     closed = closed_traces([Gathered(spans[0].trace_id, spans, 1, "complete", 0, 0) for spans in traces])
     held = Windows(3, limits, told_until_ns=traces[0][0].start_ns - 20 * SECOND)
     arrivals_ns = [max(span.end_ns for span in spans) + s * SECOND for spans, s in zip(traces, arrivals_s, strict=True)]
@@ -55,8 +58,8 @@ def test_traces_counted_together_are_as_counted_one_by_one(
     limits = WindowLimits(LIMITS.grace_ns, LIMITS.past_ns, LIMITS.future_ns, max_series)
     arrivals_s = data.draw(st.lists(st.sampled_from([-9, 0, 1, 25, 60]), min_size=len(traces), max_size=len(traces)))
     with pytest.MonkeyPatch.context() as patch:
-        together = counted(patch, traces, arrivals_s, limits, least=0)
-        one_by_one = counted(patch, traces, arrivals_s, limits, least=float("inf"))
+        together = counted(patch, traces, arrivals_s, limits, together=True)
+        one_by_one = counted(patch, traces, arrivals_s, limits, together=False)
     assert repr(together) == repr(one_by_one)
 
 

@@ -28,7 +28,6 @@ def _warm() -> None:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     _warm()
     monkeypatch.setattr(batch_analysis, "MIN_SPANS", 1)
-    monkeypatch.setattr(batch_analysis, "MIN_SPANS_A_NAME", 0)
 
 
 def _gathered(spans: Sequence[Span]) -> Gathered:
@@ -83,13 +82,6 @@ def test_large_traces_are_sorted_another_way() -> None:
     together, alone = closed_traces([_gathered(spans)], "r"), [_alone(spans)]
     assert [encode_trace(trace) for trace in together] == [encode_trace(trace) for trace in alone]
     assert together == alone
-
-
-def test_spans_that_hardly_share_a_name_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_analysis, "MIN_SPANS_A_NAME", 2)
-    (trace,) = closed_traces([_gathered(order_spans())], "r")
-    assert isinstance(trace.spans, tuple)
-    assert trace == _alone(order_spans())
 
 
 def _renumbered(number: int) -> list[Span]:

@@ -45,7 +45,6 @@ def _warm() -> None:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     _warm()
     monkeypatch.setattr(batch_analysis, "MIN_SPANS", 1)
-    monkeypatch.setattr(batch_analysis, "MIN_SPANS_A_NAME", 0)
 
 
 def calling_trace(number: int, shapes: list[Shape]) -> list[Span]:

@@ -26,8 +26,7 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled.warm_up()
-    for name in ("MIN_SPANS", "MIN_SPANS_A_NAME"):
-        monkeypatch.setattr(batch_analysis, name, 0)
+    monkeypatch.setattr(batch_analysis, "MIN_SPANS", 0)
     monkeypatch.setattr("stream.detection.runs.MIN_SPANS", 0)
     monkeypatch.setattr(slow_spans, "MIN_SPANS_A_SERIES", 0)
 
