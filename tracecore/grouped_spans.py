@@ -1,5 +1,6 @@
 """The spans of one request as columns, trace by trace: an assembler takes them so, not span by span."""
 
+from array import array
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class GroupedSpans:
     __slots__ = ("columns", "groups", "has_failed", "high", "keys", "low")
 
     def __init__(
-        self, columns: SpanColumns, keys: list[int], groups: list[TraceGroup], low: int, high: int, has_failed: bool
+        self, columns: SpanColumns, keys: "array[int]", groups: list[TraceGroup], low: int, high: int, has_failed: bool
     ) -> None:
         self.columns = columns
         self.keys = keys

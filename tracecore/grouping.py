@@ -4,6 +4,7 @@ Compiling is numba's, as in ``forest``.
 """
 
 import threading
+from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -55,7 +56,7 @@ def grouped(found: Scanned, names: Sequence[str], origins: Sequence[Origin]) -> 
     trace_ids = found.trace_ids.view("V16")[firsts, 0].tolist()
     starts = lows.tolist()
     starts.append(count)
-    columns, all_keys = SpanColumns(table, names, origins, found.joined), keys.tolist()
+    columns, all_keys = SpanColumns(table, names, origins, found.joined), array("q", keys.tobytes())
     all_groups = list(zip(trace_ids, starts, starts[1:], has_root.tolist(), has_twins.tolist(), strict=False))
     return [
         GroupedSpans(columns, all_keys, all_groups[low:high], starts[low], starts[high], has_failed)
