@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
 
@@ -32,6 +34,8 @@ from tracecore.topics import Topics
 
 PARTITIONS = 4
 SPANS_PER_TRACE = 10
+#: So long after a second worker came the first has let go of its partitions.
+SETTLED_S = 5.0
 TOPICS = Topics()
 
 
@@ -67,21 +71,15 @@ def live_bytes_per_span(spans: int) -> float:
 async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced_s: float) -> None:
     for spec in TOPICS.specs():
         create_topic(bootstrap_servers, spec.name, PARTITIONS if spec.partitioned else 1, dict(spec.config))
-    port = free_port()
-    worker = ManagedProcess(
-        "stream", [sys.executable, "-m", "stream"], log_path=folder / "stream.log",
-        env={"TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "TRACEWATCH_STREAM_PORT": str(port),
-             "TRACEWATCH_STREAM_MEMORY_SPANS": str(spans * 2)},
-    )  # fmt: skip
     reader = AIOKafkaConsumer(TOPICS.traces, bootstrap_servers=bootstrap_servers)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, linger_ms=5) as producer:
         await reader.start()
-        worker.start().wait_until(lambda: "partitions and offsets" in worker.log_tail(200), timeout_s=60)
-        worker.wait_until(lambda: "analysis of traces is" in worker.log_tail(400), timeout_s=120)
+        first, second = (_worker(bootstrap_servers, folder / f"{name}.log", spans) for name in ("first", "second"))
         try:
-            faust, rate = await _faust_us(worker, producer, reader, _load(spans, seed=2), TOPICS.spans)
+            _await(first.start(), "partitions and offsets", "analysis of traces is")
+            faust, rate = await _faust_us([first], producer, reader, _load(spans, seed=2), TOPICS.spans)
             bare = await _bare_us(bootstrap_servers, spans)
-            routed, _ = await _faust_us(worker, producer, reader, _load(spans, seed=3), TOPICS.otlp_spans)
+            routed, _ = await _faust_us([first], producer, reader, _load(spans, seed=3), TOPICS.otlp_spans)
             # Bare: aiokafka's consumer that parses spans and does nothing.
             tell(
                 (
@@ -100,9 +98,32 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
                     Figure("trace ready after its root's end, 99 %", cuts[98], "s", 4),
                 )
             )
+            _await(second.start(), "partitions and offsets", "analysis of traces is")
+            await asyncio.sleep(SETTLED_S)
+            shared, _ = await _faust_us([first, second], producer, reader, _load(spans, seed=4), TOPICS.spans)
+            # Broker and load are on the same two cores, so their time on the clock says nothing.
+            tell([Figure("two workers, by their CPU", 2 * faust / shared, "times one", 1.8, at_least=True)])
         finally:
-            worker.stop(grace_s=20)
+            first.stop(grace_s=20)
+            second.stop(grace_s=20)
             await reader.stop()
+
+
+def _worker(bootstrap_servers: str, log_path: Path, spans: int) -> ManagedProcess:
+    return ManagedProcess(
+        "stream", [sys.executable, "-m", "stream"], log_path=log_path,
+        env={"TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "TRACEWATCH_STREAM_PORT": str(free_port()),
+             "TRACEWATCH_STREAM_MEMORY_SPANS": str(spans * 2)},
+    )  # fmt: skip
+
+
+def _await(worker: ManagedProcess, *words: str) -> None:
+    for said in words:
+        worker.wait_until(partial(_has_said, worker, said), timeout_s=120)
+
+
+def _has_said(worker: ManagedProcess, said: str) -> bool:
+    return said in worker.log_tail(400)
 
 
 def _load(spans: int, seed: int) -> Load:
@@ -113,24 +134,27 @@ def _load(spans: int, seed: int) -> Load:
 
 
 async def _faust_us(
-    worker: ManagedProcess, producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load, topic: str
+    workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load, topic: str
 ) -> tuple[float, float]:
-    """CPU microseconds a span of a worker that gets everything at once; and spans a second it could be given."""
+    """CPU microseconds a span of workers that get everything at once; and spans a second they could be given."""
     spans = sum(work.spans_of.values())
     # A worker that is faster than the producer would be measured at what waking up costs.
-    os.kill(worker.pid, signal.SIGSTOP)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGSTOP)
     for partition, value in work.records:
         await producer.send(topic, value, partition=partition)
     await producer.flush()
-    before, begun = _cpu_s(worker), time.monotonic()
-    os.kill(worker.pid, signal.SIGCONT)
+    before, begun = sum(map(_cpu_s, workers)), time.monotonic()
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGCONT)
     seen: set[bytes] = set()
     while len(seen) < len(work.spans_of):
-        worker.raise_if_ended()
+        for worker in workers:
+            worker.raise_if_ended()
         for records in (await reader.getmany(timeout_ms=200)).values():
             seen.update(record.key for record in records)
     # The last trace closes two seconds after its last span: these were not work.
-    return (_cpu_s(worker) - before) / spans * 1e6, spans / (time.monotonic() - begun - 2)
+    return (sum(map(_cpu_s, workers)) - before) / spans * 1e6, spans / (time.monotonic() - begun - 2)
 
 
 async def _bare_us(bootstrap_servers: str, spans: int) -> float:
