@@ -62,7 +62,7 @@ async def _measure(rooms: Deployment, live_port: int, spans_per_s: float, alerts
         await loading
         await asyncio.wait_for(looking, PATIENCE_S)
     await asyncio.to_thread(provider.shutdown)
-    print(f"{len(heard.delays)} of {alerts} errors reached the WebSocket, beside {load.rate():,.0f} spans a second")
+    print(f"{len(heard.delays)} of {alerts} errors reached the WebSocket, beside {load.rate:,.0f} spans a second")
     print("busy, of a core: " + ", ".join(f"{name} {share:.0%}" for name, share in busy.items()))
     delays = history.delays
     return (
@@ -86,6 +86,8 @@ class _Load:
         self._begun_s = time.monotonic()
         self._spans = 0
         self.is_over = False
+        #: Spans a second, once it is over.
+        self.rate = 0.0
         #: Of a trace of the last record its id, and when its root ended.
         self.last: tuple[bytes, int] | None = None
 
@@ -106,10 +108,7 @@ class _Load:
             self.last = next(iter(work.spans_of)), now_ns
             number += 1
             self._spans += TRACES_PER_RECORD * SPANS_PER_TRACE
-
-    def rate(self) -> float:
-        """Spans a second until now."""
-        return self._spans / (time.monotonic() - self._begun_s)
+        self.rate = self._spans / (time.monotonic() - self._begun_s)
 
 
 class _History:

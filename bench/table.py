@@ -30,6 +30,7 @@ BENCHES: Final[dict[str, tuple[str, ...]]] = {
     "sink": (),
     "alert_delay": (),
     "end_to_end": (),
+    "pipeline": (),
     "live_api": ("--rounds", "1"),
     "producer": ("--rounds", "1"),
 }
