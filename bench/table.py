@@ -3,7 +3,7 @@
     python -m bench table [BENCH ...] [--rounds 3] [--json FILE] [--against FILE]
 
 Each figure is the median of its rounds, with the least and the most of them: on a shared machine figures vary by a
-third, ratios to what ran beside them by less. A round of all takes about eight minutes. CPU and memory are the bench's
+third, ratios to what ran beside them by less. A round of all takes about ten minutes. CPU and memory are the bench's
 own, with all that it started: seconds a round, and its largest process.
 """
 
