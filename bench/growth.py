@@ -93,8 +93,8 @@ def cost_us(shape: Shape, spans: int) -> float:
     for low in range(0, len(records), RECORDS_AT_ONCE):
         at_hand = records[low : low + RECORDS_AT_ONCE]
         decoded = decode_together([value for _, _, value in at_hand])
-        for offset, ((arrival_ns, partition, value), spans) in enumerate(zip(at_hand, decoded, strict=True), low):
-            pipelines[partition].take(spans or decode_spans(value)[0], offset, arrival_ns)
+        for offset, ((arrival_ns, partition, value), grouped) in enumerate(zip(at_hand, decoded, strict=True), low):
+            pipelines[partition].take(grouped or decode_spans(value)[0], offset, arrival_ns)
         closing.published()
     for pipeline in pipelines:
         pipeline.advance(records[-1][0] + 10**12)
