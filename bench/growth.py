@@ -18,12 +18,12 @@ from typing import Final
 from stream.app import GC_THRESHOLDS
 from stream.assembler import SpanBudget
 from stream.compiled import warm_up
+from stream.consumer_access import RECORDS_AT_ONCE
 from stream.detection_agents import Detection
 from stream.pipeline import Closing, Pipeline, Rules
 from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
-from stream.span_agent import RECORDS_AT_ONCE
 from tests.stream.workload import quick_span, resource_named
 from tracecore.batch_decoding import decode_together
 from tracecore.otlp import decode_spans, encode_spans

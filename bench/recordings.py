@@ -13,11 +13,11 @@ from pathlib import Path
 
 from stream import compiled
 from stream.assembler import SpanBudget
+from stream.consumer_access import RECORDS_AT_ONCE
 from stream.hooks import Hooks
 from stream.pipeline import Closing, Outgoing, Pipeline, Rules
 from stream.router import decode_record, encoded_records, split_by_partition
 from stream.settings import StreamSettings
-from stream.span_agent import RECORDS_AT_ONCE
 from tests.tracecore.recordings import deliveries
 from tracecore.batch_decoding import decode_together
 from tracecore.otlp import decode_spans

@@ -24,8 +24,8 @@ from bench.figures import Figure, tell
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.process import ManagedProcess, free_port
 from stream.assembler import Assembler, SpanBudget
+from stream.consumer_access import RECORDS_AT_ONCE
 from stream.settings import StreamSettings
-from stream.span_agent import RECORDS_AT_ONCE
 from tests.services import create_topic
 from tests.stream.workload import Load, load
 from tracecore.batch_decoding import decode_together, warm_up

@@ -10,7 +10,7 @@ import faust
 from faust.types import TP
 
 from stream.attempt import attempt
-from stream.consumer_access import at_hand, commit, last_fetch, seek, starts
+from stream.consumer_access import RECORDS_AT_ONCE, at_hand, commit, last_fetch, seek, starts
 from stream.continuity import Cursor
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing
@@ -27,9 +27,6 @@ except (ImportError, RuntimeError):  # no numba, or no place for what it compile
     routing = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
-
-#: Records that are taken in one go, as in ``span_agent``.
-RECORDS_AT_ONCE = 32
 
 #: How long spans wait for others of their partition: a record of one span costs as much as one of a hundred.
 _GATHER_S = 0.02

@@ -17,7 +17,7 @@ from faust.types import TP
 from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
 from stream.attempt import attempt
-from stream.consumer_access import at_hand, commit, last_fetch, notes, seek, starts
+from stream.consumer_access import RECORDS_AT_ONCE, at_hand, commit, last_fetch, notes, seek, starts
 from stream.continuity import Cursor
 from stream.handover import decode_handover, is_timely
 from stream.hooks import Hooks
@@ -37,9 +37,6 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 #: The same for a replay, in the time of its records.
 REPLAY_STEP_NS = 1_000_000_000
-#: Records that are taken in one go: enough traces to analyse at once, and little enough for others to have a turn soon
-#: (records of a hundred spans: within 60 ms on a slow machine).
-RECORDS_AT_ONCE = 32
 #: How long traces that closed wait for others: what two records close took 13 us a span, and what thirty close 4.6.
 CLOSE_TOGETHER_S = 0.1
 
@@ -182,8 +179,8 @@ class SpanAgent:
 
     def _taken_of(self, messages: Sequence[Any], missing: dict[TP, Source]) -> list[Outgoing]:
         """Take what is next in its partition; those of which something is missing are added to ``missing``."""
-        out: list[Outgoing] = []
-        for message, spans in zip(messages, self._decoded(messages), strict=True):
+        due: list[tuple[Any, Source]] = []
+        for message in messages:
             source = self.sources.get(message.tp)
             if self._stopped or source is None:
                 continue  # of an assignment that is over: it comes again
@@ -191,10 +188,15 @@ class SpanAgent:
             if verdict == "missing":
                 missing[message.tp] = source
             elif verdict == "read" and not self._only_replay:
-                out += self._taken(message, source, spans)
+                due.append((message, source))
             elif verdict == "read" and self._replay_id(message) == self._only_replay:
                 source.held.append((self._arrival_ns(message), message))
-        return out
+        decoded = self._decoded([message for message, _ in due])
+        return [
+            record
+            for (message, source), spans in zip(due, decoded, strict=True)
+            for record in self._taken(message, source, spans)
+        ]
 
     async def _take_in_order(self) -> None:
         """Take what waits, as far as no partition can have an older record."""
