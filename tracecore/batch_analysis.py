@@ -6,9 +6,9 @@ one.
 """
 
 from array import array
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from tracecore.span_columns import (
     SpansInParts,
     columns_of,
     joined,
+    numbered,
 )
 
 try:
@@ -45,7 +46,6 @@ MIN_SPANS = 40
 
 _ERROR = int(StatusCode.ERROR)
 
-T = TypeVar("T", bound=Hashable)
 Array = np.ndarray[Any, Any]
 
 
@@ -187,9 +187,9 @@ def _given(traces: Sequence[Sequence[Span]]) -> _Given | None:
     spans = _columns(traces)
     if spans is None:
         return None
-    resource_of, resources = _numbered([origin.resource for origin in spans.origins])
-    scope_of, scopes = _numbered([origin.scope for origin in spans.origins])
-    service_of, service_names = _numbered([resource.service for resource in resources])
+    resource_of, resources = numbered([origin.resource for origin in spans.origins])
+    scope_of, scopes = numbered([origin.scope for origin in spans.origins])
+    service_of, service_names = numbered([resource.service for resource in resources])
     hosts: dict[str, int] = {"": -1}
     host_of = np.array([hosts.setdefault(resource.host, len(hosts)) for resource in resources], np.int64)
     table, resource_of_span = spans.table, resource_of[spans.table[ORIGIN]]
@@ -230,9 +230,3 @@ def _columns(traces: Sequence[Sequence[Span]]) -> SpanColumns | None:
 def _integers(values: Iterable[int]) -> Array:
     # An array of the standard library takes integers in a third of the time that numpy does.
     return np.frombuffer(array("q", values), np.int64)
-
-
-def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
-    """By value its number, counted in the order of appearance; and the values by number."""
-    number: dict[T, int] = {}
-    return np.array([number.setdefault(value, len(number)) for value in values], np.int64), list(number)

@@ -148,7 +148,7 @@ def columns_of(spans: Sequence[Span]) -> SpanColumns | None:
         return None
     if table[COUNT_MILLI].min() < 0 or table[COUNT_MILLI].max() > MAX_COUNT_MILLI:
         return None
-    table[NAME], numbered_names = _numbered(names)
+    table[NAME], numbered_names = numbered(names)
     table[ORIGIN], origins = _numbered_origins(resources, scopes)
     table[RAW_END] = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)))
     table[RAW_AT] = np.concatenate(((0,), table[RAW_END, :-1]))
@@ -207,7 +207,7 @@ def _bounds(sizes: Sequence[int]) -> Array:
     return bounds
 
 
-def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
+def numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
     """By value its number, counted in the order of appearance; and the values by number."""
     number: dict[T, int] = {value: 0 for value in values}
     distinct = list(number)
@@ -217,7 +217,7 @@ def _numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
 
 
 def _numbered_origins(resources: Sequence[Resource], scopes: Sequence[Scope]) -> tuple[Array, list[Origin]]:
-    """``_numbered``; most are one of few pairs of objects, so a resource's bytes are hashed once an object."""
+    """``numbered``; most are one of few pairs of objects, so a resource's bytes are hashed once an object."""
     pairs = list(zip(map(id, resources), map(id, scopes), strict=True))
     objects = dict(zip(pairs, map(Origin, resources, scopes), strict=True))
     by_value: dict[Origin, int] = {}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import pytest
@@ -18,16 +17,7 @@ from tracecore.closed_trace import ClosedTrace
 from tracecore.span import Span
 from tracecore.wire import encode_trace
 
-
-@cache
-def _warm() -> None:
-    batch_analysis.warm_up()
-
-
-@pytest.fixture(autouse=True)
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    _warm()
-    monkeypatch.setattr(batch_analysis, "MIN_SPANS", 1)
+pytestmark = pytest.mark.usefixtures("analysed_together")
 
 
 def _gathered(spans: Sequence[Span]) -> Gathered:

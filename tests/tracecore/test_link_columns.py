@@ -1,7 +1,5 @@
 """Compiled code finds the links that ``dependency_links`` finds."""
 
-from functools import cache
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,15 +34,7 @@ shapes = st.tuples(
 Shape = tuple[int, int, int, int, Resource, dict[str, str], int]
 
 
-@cache
-def _warm() -> None:
-    batch_analysis.warm_up()
-
-
-@pytest.fixture(autouse=True)
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    _warm()
-    monkeypatch.setattr(batch_analysis, "MIN_SPANS", 1)
+pytestmark = pytest.mark.usefixtures("analysed_together")
 
 
 def calling_trace(number: int, shapes: list[Shape]) -> list[Span]:
