@@ -52,7 +52,8 @@ class Judges:
 
     def _learn_criticality(self, closed: Sequence[ClosedTrace]) -> None:
         # A few objects, hundreds of times: hardly ever does one of them say how critical its service is.
-        distinct = {id(resource): resource for trace in closed for resource in trace.resources}
+        tables = {id(trace.resources): trace.resources for trace in closed}
+        distinct = {id(resource): resource for table in tables.values() for resource in table}
         telling = {key: criticality for key, resource in distinct.items() if (criticality := _criticality(resource))}
         if telling:
             for trace in closed:

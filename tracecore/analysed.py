@@ -28,6 +28,9 @@ _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
     int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
 )
 
+#: Up to here a flag a value is cheaper than to sort.
+_FEW_VALUES = 1 << 16
+
 Array = np.ndarray[Any, Any]
 
 
@@ -97,7 +100,7 @@ class AnalysedSpans:
     @cached_property
     def operations(self) -> Operations:
         """The operations of all spans."""
-        kinds, kind_of = np.unique(self.kinds, return_inverse=True)
+        kinds, kind_of = _distinct(self.kinds)
         of, services, names, kind_of = _combined(self.services, self.names, kind_of)
         keys = [
             (self.service_names[service], self.span_names[name], kind)
@@ -254,5 +257,16 @@ def _combined(first: Array, second: Array, third: Array) -> tuple[Array, Array, 
     if not len(first):
         return first, first, first, first
     seconds, thirds = int(second.max()) + 1, int(third.max()) + 1
-    distinct, of = np.unique((first * seconds + second) * thirds + third, return_inverse=True)
+    distinct, of = _distinct((first * seconds + second) * thirds + third)
     return of, distinct // (seconds * thirds), distinct // thirds % seconds, distinct % thirds
+
+
+def _distinct(values: Array) -> tuple[Array, Array]:
+    """The distinct values in their order, and by place the number of each."""
+    if not len(values) or int(values.min()) < 0 or int(values.max()) >= _FEW_VALUES:
+        distinct, of = np.unique(values, return_inverse=True)
+        return distinct, of
+    # Small numbers need no sorting.
+    is_used = np.zeros(int(values.max()) + 1, np.bool_)
+    is_used[values] = True
+    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[values]

@@ -82,9 +82,9 @@ class UsualSpans:
     def series(self) -> list[int]:
         """The series that have something to judge."""
         spans = self.spans
-        is_judged = np.zeros(len(spans.kinds), np.bool_)
-        for trace in self.traces.tolist():
-            is_judged[spans.first[trace] : spans.first[trace + 1]] = True
+        is_judged_trace = np.zeros(len(spans.first) - 1, np.bool_)
+        is_judged_trace[self.traces] = True
+        is_judged = np.repeat(is_judged_trace, np.diff(spans.first))
         used = np.zeros(2 * len(spans.operations.keys), np.bool_)
         used[2 * spans.operations.of[is_judged & (self.own_times > 0)]] = True
         used[2 * spans.operations.of[is_judged & (spans.gaps > 0)] + 1] = True
