@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sink.merge import Revision
-from sink.packed import PackedBatch, PackedTrace, Packing, is_whole, span_count_in, trace_id_in, unmarked
+from sink.packed import TRACE_ID, PackedBatch, PackedTrace, Packing, is_whole, span_count_in, unmarked
 from sink.redaction import masked_statement
 from sink.rows import RowEncoder, TraceRows, digest_of
 from tracecore.alert import Alert
@@ -144,18 +144,30 @@ class Batcher:
 
     def add(self, record: Record, now_s: float) -> None:
         """Read a record and keep it for the next batch. ``now_s`` by any steady clock."""
-        if self.leaves_traces and record.topic == self._traces and is_whole(record.value):
-            # Hot, once a trace: nothing is asked that is known of such a record.
-            rows = span_count_in(record.value)
-            entry = Entry(record, UnreadTrace(trace_id_in(record.value), rows), "", now_s)
-        else:
+        self.add_all((record.topic, record.partition), [record], now_s)
+
+    def add_all(self, partition: tuple[str, int], records: Iterable[Record], now_s: float) -> None:
+        """The same for records of one partition, in their order."""
+        entries = self._entries.setdefault(partition, [])
+        leaves_traces = self.leaves_traces and partition[0] == self._traces
+        rows = size = 0
+        new = tuple.__new__
+        for record in records:
+            value = record.value
+            size += len(value)
+            if leaves_traces and is_whole(value):
+                # Hot, once a trace: nothing is asked that is known of such a record, and no name is looked up.
+                count = span_count_in(value)
+                rows += count
+                entries.append(new(Entry, (record, new(UnreadTrace, (value[TRACE_ID], count)), "", now_s)))
+                continue
             entry = self._read(record, now_s)
-            rows = _rows_of(entry)
+            rows += _rows_of(entry)
             _note_part(self._open, entry)
-        self._entries.setdefault((record.topic, record.partition), []).append(entry)
+            entries.append(entry)
         self._rows += rows
-        self._bytes += len(record.value)
-        if self._oldest_s is None:
+        self._bytes += size
+        if self._oldest_s is None and entries:
             self._oldest_s = now_s
 
     def due_in_s(self, now_s: float) -> float | None:
@@ -198,6 +210,8 @@ class Batcher:
         return self._rows >= self._limits.rows or self._bytes >= self._limits.bytes
 
     def _first_incomplete(self, entries: list[Entry], now_s: float) -> int:
+        if not self._open:
+            return len(entries)
         waiting: dict[RevisionKey, set[int]] = {}
         first: dict[RevisionKey, int] = {}
         for index, entry in enumerate(entries):
@@ -265,27 +279,28 @@ def batch_of(entries: list[Entry], encoder: RowEncoder, packing: Packing | None 
 def _ranges(entries: list[Entry]) -> dict[tuple[str, int], Range]:
     first: dict[tuple[str, int], int] = {}
     last: dict[tuple[str, int], int] = {}
-    for entry in entries:
-        record = entry.record
-        partition = (record.topic, record.partition)
-        first.setdefault(partition, record.offset)
-        last[partition] = record.offset
+    for record, _, _, _ in entries:
+        partition = record[:2]
+        first.setdefault(partition, record[2])
+        last[partition] = record[2]
     return {partition: Range(offset, last[partition] + 1) for partition, offset in first.items()}
 
 
 def _packed(batch: Batch, entries: list[Entry], packing: Packing) -> list[Entry]:
     """Pack the unread traces of which there is one record alone; the entries, what was not packed read after all."""
-    said = Counter(entry.content.trace_id for entry in entries if isinstance(entry.content, _TRACES))
+    said = Counter([content.trace_id for _, content, _, _ in entries if isinstance(content, _TRACES)])
     unread = [
-        entry for entry in entries if isinstance(entry.content, UnreadTrace) and said[entry.content.trace_id] == 1
+        record.value
+        for record, content, _, _ in entries
+        if isinstance(content, UnreadTrace) and said[content.trace_id] == 1
     ]
-    batch.packed_rows, traces = packing.pack([entry.record.value for entry in unread])
-    batch.packed = {trace.trace_id: trace for trace in traces if trace is not None}
-    batch.row_count = sum(trace.span_count for trace in batch.packed.values())
+    batch.packed_rows, traces = packing.pack(unread)
+    batch.packed = packed = {trace.trace_id: trace for trace in traces if trace is not None}
+    batch.row_count = sum([trace.span_count for trace in packed.values()])
+    if len(packed) == len(entries):
+        return entries
     return [
-        entry
-        if not isinstance(entry.content, UnreadTrace) or entry.content.trace_id in batch.packed
-        else _read_trace(entry)
+        entry if not isinstance(entry.content, UnreadTrace) or entry.content.trace_id in packed else _read_trace(entry)
         for entry in entries
     ]
 

@@ -23,7 +23,7 @@ NULL = b"\xff\xff\xff\xff"
 INT8_MAX = 2**63 - 1
 INT4_MAX = 2**31 - 1
 
-_TEXT_OID, _INT4_OID, _INT8_OID, _BYTEA_OID = 25, 23, 20, 17
+_TEXT_OID, _INT4_OID, _INT8_OID, _BYTEA_OID, _TIMESTAMPTZ_OID = 25, 23, 20, 17, 1184
 
 _length = Struct("!i").pack
 _int2 = Struct("!ih").pack
@@ -85,6 +85,12 @@ def int4_array(values: Sequence[int]) -> bytes:
 def int8_array(values: Sequence[int]) -> bytes:
     """A bigint[]; raises ``struct.error`` out of range."""
     return _array(_INT8_OID, len(values), _numbers("q", 8, values))
+
+
+def timestamptz_array(times_ns: Iterable[int]) -> bytes:
+    """A timestamptz[] of Unix nanoseconds; raises ``struct.error`` out of range."""
+    times_us = [time_ns // 1000 - POSTGRES_EPOCH_US for time_ns in times_ns]
+    return _array(_TIMESTAMPTZ_OID, len(times_us), _numbers("q", 8, times_us))
 
 
 def _numbers(code: str, length: int, values: Sequence[int]) -> bytes:

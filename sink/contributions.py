@@ -120,6 +120,7 @@ class Sums:
         )
 
 
+@lru_cache(maxsize=4096)
 def error_group_id(service: str, operation: str, error_type: str) -> str:
     """16 hex digits that name a group of errors."""
     said = "\xff".join((service, operation, error_type)).encode("utf-8", "replace")

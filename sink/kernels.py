@@ -16,8 +16,9 @@ from sink.detail import ERROR_TYPE_ATTRIBUTES, ERROR_TYPE_LENGTH, UNKNOWN_ERROR
 from sink.rows import DAY_NS, EARLIEST_NS, LATEST_AFTER_ARRIVAL_NS, LONGEST_INDEXED, SPAN_COLUMNS, TRACE_COLUMNS
 from tracecore.closed_trace import NO_GAP
 
-#: What became of a record: left to the reference; done; something of it is not in the tables yet.
-REFUSED, DONE, UNKNOWN = 0, 1, 2
+#: What became of a record: left to the reference; done; something of it is not in the tables yet; done, and none of its
+#: spans is odd or an error.
+REFUSED, DONE, UNKNOWN, PLAIN = 0, 1, 2, 3
 #: What a table's entry is, by its ``used`` before any use: fit; or not, since it holds a secret or does not parse.
 FIT, UNFIT = -1, -2
 #: What is in the list of the unknown: a key of an attribute, a scope, a resource.
@@ -1255,7 +1256,7 @@ def _record(
     scratch,
     state,
 ):
-    """One record. What it wrote counts only if it is ``DONE``: ``state`` is brought up to date by that alone."""
+    """One record. What it wrote counts only if it is done: ``state`` is brought up to date by that alone."""
     f, resource_entries, scope_entries, seen = scratch
     if end - at < 3 or b[at] != 0xDE or b[at + 1] != 0 or b[at + 2] != f.shape[0]:
         return REFUSED
@@ -1402,8 +1403,9 @@ def _record(
     row[LINKS_AT] = f[_LINKS, 0]
     row[ODD_START], row[ODD_END] = state[2], odds
     row[ERROR_START], row[ERROR_END] = state[5], failed
+    is_plain = odds == state[2] and failed == state[5]
     state[0], state[1], state[2], state[5] = o, t, odds, failed
-    return DONE
+    return PLAIN if is_plain else DONE
 
 
 @entry_point

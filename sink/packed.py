@@ -14,11 +14,14 @@ from tracecore.span import Resource, Scope
 
 _WHOLE_HEAD = b"\xde\x00\x1c\xa8trace_id\xc4\x10"
 _WHOLE_TAIL = b"\xa4part\x00\xa5parts\x01"
+#: Where the trace id of a record stands that ``is_whole``.
+TRACE_ID = slice(len(_WHOLE_HEAD), len(_WHOLE_HEAD) + 16)
 _REPLAY_KEY = b"\xa9replay_id"
 _NO_REPLAY = _REPLAY_KEY + b"\xa0"
 _PART_KEY = b"\xa4part"
 _NO_REPLAY_TAIL = _NO_REPLAY + _WHOLE_TAIL
 _SPAN_COUNT_KEY = b"\xaaspan_count"
+_SPAN_COUNT_KEY_SIZE = len(_SPAN_COUNT_KEY)
 #: Bytes that follow MessagePack's tag of an integer.
 _INTEGER_BYTES = {0xCC: 1, 0xCD: 2, 0xCE: 4}
 
@@ -83,12 +86,12 @@ def is_whole(value: bytes) -> bool:
 
 def trace_id_in(value: bytes) -> bytes:
     """The trace id of a record that ``is_whole``."""
-    return value[len(_WHOLE_HEAD) : len(_WHOLE_HEAD) + 16]
+    return value[TRACE_ID]
 
 
 def span_count_in(value: bytes) -> int:
     """How many spans a record that ``is_whole`` says it has; at least 1."""
-    at = value.find(_SPAN_COUNT_KEY) + len(_SPAN_COUNT_KEY)
+    at = value.find(_SPAN_COUNT_KEY) + _SPAN_COUNT_KEY_SIZE
     try:
         if value[at] < 128:  # most, so that it is worth not to ask a decoder
             return max(value[at], 1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sink import kernels as k
 from sink.contributions import EdgeKey, EdgeSums
-from sink.packed import PackedTrace, SharedUse, trace_id_in, unmarked
+from sink.packed import TRACE_ID, PackedTrace, SharedUse, trace_id_in, unmarked
 from sink.rows import ErrorSpan, RowEncoder, digest_of
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.redaction import Redaction
@@ -89,8 +89,9 @@ class Rows:
         """What the traces add to the graph of services."""
         edges = np.empty((EDGES, k.EDGE_COLUMNS), np.int64)
         slots = np.full(2 * EDGES, -1, np.int64)
-        columns = [(trace.links_at, trace.start_ns, trace.count_milli) for trace in traces]
-        links_at, starts, weights = np.array(columns, np.int64).reshape(-1, 3).T.copy()
+        links_at = np.array([trace.links_at for trace in traces], np.int64)
+        starts = np.array([trace.start_ns for trace in traces], np.int64)
+        weights = np.array([trace.count_milli for trace in traces], np.int64)
         found = k.sum_links(self.records, links_at, starts, weights, edges, slots)
         if found < 0:
             middle = len(traces) // 2
@@ -176,8 +177,12 @@ class Packer:
         packed = Rows(records, spans.data, traces.data, shared)
         oddities = odd[:odds].tolist()
         placed = [(row[k.ERROR_AT], _error_of(joined, packed.spans, row)) for row in errors[:failed].tolist()]
+        # Hot, once a trace: most are made here, in the order of the columns, without a call of Python's.
+        status, plain, first, day, new = k.STATUS, k.PLAIN, k.SPANS_START, k.FIRST_DAY, tuple.__new__
         return packed, [
-            self._trace(joined, value, packed.spans, row, digest, oddities, placed)
+            new(PackedTrace, (value[TRACE_ID], digest, *row[first:day], _days(row[day], row[day + 1]), None, ()))
+            if row[status] == plain
+            else self._trace(joined, value, packed.spans, row, digest, oddities, placed)
             for value, row, digest in zip(values, table.tolist(), digests, strict=True)
         ]
 
@@ -191,6 +196,7 @@ class Packer:
         oddities: list[list[int]],
         placed: list[tuple[int, ErrorSpan]],
     ) -> PackedTrace | None:
+        """A trace with odd spans or errors."""
         if row[k.STATUS] != k.DONE:
             return None
         pieces: tuple[bytes | memoryview, ...] | None = None
@@ -204,7 +210,6 @@ class Packer:
                 pieces, others = made
                 found = sorted([*found, *others])
             errors = tuple(error for _, error in found)
-        # In the order of the columns: once a trace, and names would take as long as all else here.
         return PackedTrace._make(
             (
                 trace_id_in(value),

@@ -42,11 +42,16 @@ class ByteaArray(Encoded):
     """A bytea[]."""
 
 
+class TimestamptzArray(Encoded):
+    """A timestamptz[], made of Unix nanoseconds."""
+
+
 _ARRAYS: dict[str, tuple[type[Encoded], Callable[[Sequence[Any]], bytes]]] = {
     "int4": (Int4Array, binary.int4_array),
     "int8": (Int8Array, binary.int8_array),
     "text": (TextArray, binary.text_array),
     "bytea": (ByteaArray, binary.bytea_array),
+    "timestamptz": (TimestamptzArray, binary.timestamptz_array),
 }
 
 
@@ -95,7 +100,7 @@ def copy_rows(connection: psycopg.Connection, table: str, columns: str, rows: Se
 
 
 def adding_upsert(table: str, keys: Mapping[str, str], sums: Iterable[str]) -> bytes:
-    """INSERT of arrays, one a column (``transposed``), that adds to the sums of the rows that are there.
+    """INSERT of arrays, one a column (``arrays_of``), that adds to the sums of the rows that are there.
 
     ``keys`` maps the key's columns to their types; ``sums`` are bigint columns. Costly to compose: make it once.
     """
@@ -128,7 +133,10 @@ def array_places(types: Iterable[str], placeholder: sql.Placeholder = _ANY) -> s
 
 
 def array_of(element: str, values: Sequence[Any]) -> object:
-    """An array as a parameter, by PostgreSQL's name of its elements. Raises ``psycopg.DataError``, as psycopg does."""
+    """An array as a parameter, by PostgreSQL's name of its elements; times are Unix nanoseconds.
+
+    Raises ``psycopg.DataError``, as psycopg does.
+    """
     if element not in _ARRAYS:
         return list(values)
     array, encoded = _ARRAYS[element]
@@ -142,11 +150,6 @@ def array_of(element: str, values: Sequence[Any]) -> object:
 def arrays_of(elements: Iterable[str], rows: Sequence[Sequence[Any]]) -> list[object]:
     """Rows as ``array_of`` each column."""
     return [array_of(element, column) for element, column in zip(elements, zip(*rows, strict=True), strict=True)]
-
-
-def transposed(rows: Sequence[Sequence[object]]) -> list[list[object]]:
-    """Rows as columns."""
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def time_of(time_ns: int) -> datetime:

@@ -7,24 +7,22 @@ import psycopg
 from psycopg import sql
 
 from sink.contributions import EdgeSums, ErrorSums, Sums, changed
-from sink.postgres import adding_upsert, array_places, arrays_of, identifiers, time_of, transposed
+from sink.postgres import adding_upsert, array_places, arrays_of, identifiers
 
 _EDGE_KEYS = {"start_time": "timestamptz", "caller": "text", "callee": "text", "callee_type": "text"}
 _ERROR_KEYS = {"group_id": "text", "start_time": "timestamptz"}
 _EDGE_KINDS = [*_EDGE_KEYS.values(), *("int8" for _ in EdgeSums._fields)]
 _ERROR_KINDS = [*_ERROR_KEYS.values(), *("int8" for _ in ErrorSums._fields)]
+_GROUP_KINDS = ("text", "text", "text", "text", "timestamptz", "timestamptz", "text", "bytea")
 _ADD_EDGES = adding_upsert("service_dependencies", _EDGE_KEYS, EdgeSums._fields)
 _ADD_ERRORS = adding_upsert("error_group_minutes", _ERROR_KEYS, ErrorSums._fields)
 
 
 def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
     """Add sums, within the caller's transaction; call it last, since other sinks wait for these rows until its end."""
-    edges = [(time_of(key.start_ns), *key[1:], *values) for key, values in changed(sums.edges)]
-    errors = [(key.group_id, time_of(key.start_ns), *values) for key, values in changed(sums.errors)]
-    groups = [
-        (*group[:4], time_of(group.first_seen_ns), time_of(group.last_seen_ns), group.message, group.last_trace_id)
-        for group in sorted(sums.groups.values())
-    ]
+    edges = [(*key, *values) for key, values in changed(sums.edges)]
+    errors = [(*key, *values) for key, values in changed(sums.errors)]
+    groups = sorted(sums.groups.values())
     if edges:
         connection.execute(_ADD_EDGES, arrays_of(_EDGE_KINDS, edges))
         _delete_zeros(connection, "service_dependencies", _EDGE_KEYS, "calls", edges)
@@ -39,7 +37,7 @@ def store_sums(connection: psycopg.Connection, sums: Sums) -> None:
             " (SELECT newest.message, newest.last_trace_id FROM (VALUES"
             " (EXCLUDED.last_seen, EXCLUDED.last_trace_id, EXCLUDED.message), (g.last_seen, g.last_trace_id, g.message)"
             " ) AS newest (last_seen, last_trace_id, message) ORDER BY last_seen DESC, last_trace_id DESC LIMIT 1)",
-            transposed(groups),
+            arrays_of(_GROUP_KINDS, groups),
         )
     if errors:
         connection.execute(_ADD_ERRORS, arrays_of(_ERROR_KINDS, errors))
@@ -56,4 +54,4 @@ def _delete_zeros(
     statement = sql.SQL("DELETE FROM {} WHERE ({}) IN (SELECT * FROM unnest({})) AND {} = 0").format(
         sql.Identifier(table), identifiers(keys), array_places(keys.values()), sql.Identifier(count)
     )
-    connection.execute(statement, transposed(lessened))
+    connection.execute(statement, arrays_of(keys.values(), lessened))

@@ -59,11 +59,12 @@ class TraceStore:
         written: list[TraceRows] = []
         packed: list[PackedTrace] = []
         differing: list[bytes] = []
+        # Hot, once a trace: of most nothing is known, and what they need is there.
+        ready = batch.packed
         for trace_id in trace_ids:
-            made = batch.packed.get(trace_id)
+            made = ready.get(trace_id)
             if made is not None:
                 if trace_id not in digests:
-                    done.new += 1
                     packed.append(made)
                     continue
                 if made.digest == digests[trace_id]:
@@ -80,6 +81,7 @@ class TraceStore:
                 done.unchanged += 1
             else:
                 differing.append(trace_id)
+        done.new += len(packed)
         for trace_id in differing:
             known = _known_trace(connection, trace_id)
             rows = self._rows(connection, batch, trace_id, known.trace)
@@ -102,7 +104,8 @@ class TraceStore:
         if packed and batch.packed_rows is not None:
             sums.add_edges(batch.packed_rows.edges(packed))
             for trace in packed:
-                sums.count_errors(trace.errors, trace.trace_id)
+                if trace.errors:
+                    sums.count_errors(trace.errors, trace.trace_id)
             trace_rows += batch.packed_rows.trace_rows(packed)
             span_rows += batch.packed_rows.span_rows(packed)
         copy_rows(connection, "traces", TRACE_COLUMNS, trace_rows)
