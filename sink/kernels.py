@@ -21,6 +21,8 @@ from tracecore.closed_trace import NO_GAP
 REFUSED, DONE, UNKNOWN, PLAIN = 0, 1, 2, 3
 #: What a table's entry is, by its ``used`` before any use: fit; or not, since it holds a secret or does not parse.
 FIT, UNFIT = -1, -2
+#: What a key's id says of it: that JSON has it as it is, in quotes.
+AS_IT_IS = 1
 #: What is in the list of the unknown: a key of an attribute, a scope, a resource.
 KEY, SCOPE, RESOURCE = 1, 2, 4
 #: Columns of the table of records.
@@ -47,6 +49,9 @@ JSON_GROWTH = 6
 PADDING = bytes(8)
 #: A larger trace is the reference's; the marks of seen span ids are for twice as many.
 MOST_SPANS = 4096
+
+#: Numbers that tell how far the records are done, and behind these the keys that are expected.
+STATE, GUESSES = 6, 32
 
 _SEEN = 2 * MOST_SPANS
 _MINUTE_NS = 60_000_000_000
@@ -139,6 +144,10 @@ _RAW_KEY = len(TRACE_FIELDS)
 _KEYS, _KEY_AT = _packed([*TRACE_FIELDS, "raw", "schema_url", "service", "host"])
 _REASONS, _REASON_AT = _packed(["complete", "idle", "max_age", "max_spans", "late"])
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+#: 1, 10, 100 and so on, as far as an int64 goes.
+_TENS = np.array([10**k for k in range(19)], np.int64)
+_HUNDRED = np.uint64(100)
+_TWO_DIGITS = np.frombuffer(b"".join(b"%02d" % number for number in range(100)), np.uint8)
 #: Protobuf tags: of a Span its trace state, name, attributes, events and status; of an Event its time, name and
 #: attributes, and how many of these were dropped; of a Status its message and code.
 _TRACE_STATE, _NAME, _ATTRIBUTE, _EVENT, _STATUS_TAG = 0x1A, 0x2A, 0x4A, 0x5A, 0x7A
@@ -471,6 +480,17 @@ def _put_as_is(out, o, b, at, end):
 
 
 @compiled
+def _put_short(out, o, b, at, end):
+    """Some bytes, most often few, eight at a time."""
+    size = end - at
+    k = np.int64(0)
+    while k < size:
+        _put_word(out, o + k, _word(b, at + k))
+        k += 8
+    return o + size
+
+
+@compiled
 def _put_bytes_or_null(out, o, b, at, end):
     if at == end:
         return _put_null(out, o)
@@ -642,19 +662,35 @@ def _put_decimal(out, o, value):
 
 @compiled
 def _put_decimal_digits(out, o, value):
-    size, rest = 1, value // 10
-    while rest:
+    """Two digits at a time, from the last."""
+    size = 1
+    while size < _TENS.size and value >= _TENS[size]:
         size += 1
-        rest //= 10
-    for k in range(size - 1, -1, -1):
-        out[o + k] = 48 + value % 10
-        value //= 10
+    rest, w = np.uint64(value), o + size
+    while rest >= _HUNDRED:
+        left = rest // _HUNDRED
+        w -= 2
+        _put_two_digits(out, w, rest - left * _HUNDRED)
+        rest = left
+    if w - o == 2:
+        _put_two_digits(out, o, rest)
+    else:
+        out[np.uintp(o)] = np.uint64(48) + rest
     return o + size
 
 
 @compiled
-def _put_attribute(out, o, b, at, end, keys, missing, state):
-    """A KeyValue as a member of a JSON object: a text, an integer or a boolean; others are the reference's."""
+def _put_two_digits(out, o, number):
+    out[np.uintp(o)] = _TWO_DIGITS[np.uintp(2 * number)]
+    out[np.uintp(o + 1)] = _TWO_DIGITS[np.uintp(2 * number + 1)]
+
+
+@compiled
+def _put_attribute(out, o, b, at, end, keys, missing, state, number):
+    """A KeyValue as a member of a JSON object: a text, an integer or a boolean; others are the reference's.
+
+    ``number``: which attribute of its span or event it is. Most often it has the same key as that of the one before.
+    """
     if at >= end or b[at] != 0x0A:
         return np.int64(-1)
     size, key = _varint(b, at + 1, end)
@@ -666,16 +702,26 @@ def _put_attribute(out, o, b, at, end, keys, missing, state):
     size, value = _varint(b, at + 1, end)
     if value < 0 or size < 2 or value + size != end:
         return np.int64(-1)
-    entry = _slot_of(b, key, at, keys[0], keys[1], keys[2])
-    if entry < 0:
-        # Nothing is written of this record, so that others of its keys may be noted, too.
-        return o if _note_missing(missing, state, KEY, key, at) else np.int64(-1)
+    guess = STATE + number % GUESSES
+    entry = state[guess]
+    if entry < 0 or not _is_entry(b, key, at, keys[1], keys[2], entry):
+        entry = _slot_of(b, key, at, keys[0], keys[1], keys[2])
+        if entry < 0:
+            # Nothing is written of this record, so that others of its keys may be noted, too.
+            return o if _note_missing(missing, state, KEY, key, at) else np.int64(-1)
+        state[guess] = entry
     if keys[4][entry] == UNFIT:
         return np.int64(-1)
-    o = _put_json_text(out, o, b, key, at)
-    if o < 0:
-        return o
-    out[o] = 58
+    if keys[3][entry] == AS_IT_IS:
+        out[np.uintp(o)] = 34
+        o = _put_short(out, o + 1, b, key, at)
+        out[np.uintp(o)] = 34
+        o += 1
+    else:
+        o = _put_json_text(out, o, b, key, at)
+        if o < 0:
+            return o
+    out[np.uintp(o)] = 58
     o += 1
     tag = b[value]
     number, at = _varint(b, value + 1, end)
@@ -706,6 +752,7 @@ def _put_attributes(out, o, b, at, end, keys, missing, state):
     out[o + 5] = 123
     o += 6
     first = o
+    number = np.int64(0)
     while at < end:
         tag = b[at]
         at += 1
@@ -716,10 +763,11 @@ def _put_attributes(out, o, b, at, end, keys, missing, state):
             if o != first:
                 out[o] = 44
                 o += 1
-            o = _put_attribute(out, o, b, at, at + size, keys, missing, state)
+            o = _put_attribute(out, o, b, at, at + size, keys, missing, state, number)
             if o < 0:
                 return o
             at += size
+            number += 1
         elif tag == 0x39 or tag == 0x41:
             at += 8
         elif tag == 0x30 or tag == 0x50 or tag == 0x60 or tag == 0x70:
@@ -819,6 +867,7 @@ def _put_object(out, o, b, at, end, attribute, keys, missing, state):
     out[o] = 123
     o += 1
     first = o
+    number = np.int64(0)
     while at < end:
         tag, start, at = _field(b, at, end)
         if tag != attribute:
@@ -826,9 +875,10 @@ def _put_object(out, o, b, at, end, attribute, keys, missing, state):
         if o != first:
             out[o] = 44
             o += 1
-        o = _put_attribute(out, o, b, start, at, keys, missing, state)
+        o = _put_attribute(out, o, b, start, at, keys, missing, state, number)
         if o < 0:
             return o
+        number += 1
     out[o] = 125
     return o + 1
 
@@ -1038,15 +1088,20 @@ def _after_shared(b, at, end, fields):
 
 
 @compiled
+def _is_entry(b, at, end, pool, pool_at, entry):
+    """Whether an entry of a table has these bytes."""
+    size = pool_at[entry + 1] - pool_at[entry]
+    return size == end - at and _is_same(b, at, size, pool, pool_at[entry])
+
+
+@compiled
 def _slot_of(b, at, end, slots, pool, pool_at):
     """Which entry of a table has these bytes; -1 for none."""
     mask = slots.size - 1
     place = _hash(b, at, end) & mask
     while slots[place] >= 0:
-        entry = slots[place]
-        size = pool_at[entry + 1] - pool_at[entry]
-        if size == end - at and _is_same(b, at, size, pool, pool_at[entry]):
-            return np.int64(entry)
+        if _is_entry(b, at, end, pool, pool_at, slots[place]):
+            return np.int64(slots[place])
         place = (place + 1) & mask
     return np.int64(-1)
 
@@ -1158,16 +1213,16 @@ def _is_credible(b, f):
 
 
 @compiled
-def _is_new(b, at, seen, stamp):
+def _is_new(b, at, seen, mask, stamp):
     """Note a span id; False if the trace had it before."""
     value = np.int64(0)
     for k in range(at, at + 8):
         value = (value << 8) | np.int64(b[k])
-    place = _hash(b, at, at + 8) % _SEEN
+    place = _hash(b, at, at + 8) & mask
     while seen[place, 1] == stamp:
         if seen[place, 0] == value:
             return False
-        place = (place + 1) % _SEEN
+        place = (place + 1) & mask
     seen[place, 0], seen[place, 1] = value, stamp
     return True
 
@@ -1276,6 +1331,11 @@ def _record(
     count, at = _items(b, spans, end)
     if count == 0 or count > MOST_SPANS:
         return REFUSED
+    # Of the marks as many as are twice the spans, so that those of a small trace are near.
+    mask = np.int64(1)
+    while mask < 2 * count:
+        mask *= 2
+    mask -= 1
     latest_ns = f[_LAST_ARRIVAL_NS, 0] + LATEST_AFTER_ARRIVAL_NS
     first_ns, last_ns = latest_ns, np.int64(0)
     origin, origin_end = f[_ERROR_ORIGIN, 0], f[_ERROR_ORIGIN, 1]
@@ -1320,7 +1380,7 @@ def _record(
             or not -_INT2_MAX <= status <= _INT2_MAX
             or service_end - service > LONGEST_INDEXED
             or _may_have_card(b, name, name_end)
-            or not _is_new(b, span_id, seen, state[4])
+            or not _is_new(b, span_id, seen, mask, state[4])
         ):
             return REFUSED
         first_ns, last_ns = min(first_ns, start_ns), max(last_ns, start_ns)
@@ -1417,8 +1477,10 @@ def pack(b, bounds, digests, resources, scopes, keys, out, trace_out, table, odd
     fields = np.empty((len(_KINDS), 2), np.int64)
     entries = np.empty((2, MOST_SPANS), np.int64)
     seen = np.zeros((_SEEN, 2), np.int64)
-    # Where out and trace_out end, how many spans are odd, how much is unknown, which record, how many spans are errors.
-    state = np.zeros(6, np.int64)
+    # Where out and trace_out end, how many spans are odd, how much is unknown, which record, how many spans are errors;
+    # then the entries of the keys that the last attributes had, by which attribute of its span each was.
+    state = np.zeros(STATE + GUESSES, np.int64)
+    state[STATE:] = -1
     for number in range(bounds.size - 1):
         if state[3] == missing.shape[0]:
             table[number, STATUS] = UNKNOWN

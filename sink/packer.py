@@ -120,7 +120,7 @@ class Packer:
             _scope_decoder.decode, lambda one: redaction.masked_scope(one.raw) == one.raw, self._encoder.id_of
         )
         self._memory, self._memory_of_traces = _Memory(), _Memory()
-        self._keys: _Table[str] = _Table(bytes.decode, lambda key: not redaction.is_secret(key), lambda _: 0)
+        self._keys: _Table[str] = _Table(bytes.decode, lambda key: not redaction.is_secret(key), _is_json_as_it_is)
         # All of it, or the first batch would wait for the rest.
         rows, _ = self.pack([])
         rows.edges([])
@@ -318,6 +318,10 @@ class _Table(Generic[SharedT]):
             if shared is not None:
                 found.append((int(ids[entry]), shared, int(used[entry])))
         return found
+
+
+def _is_json_as_it_is(key: str) -> int:
+    return k.AS_IT_IS if key.isascii() and msgspec.json.encode(key) == b'"%b"' % key.encode() else 0
 
 
 def _empty_table() -> tuple[NDArray[np.int32], Bytes, Numbers, Numbers, Numbers]:
