@@ -9,14 +9,15 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from stream.timers import Timers
 from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
 from tracecore.grouped_spans import GroupedSpans
 from tracecore.span import Span, SpanKind, identity, truer
-from tracecore.span_columns import Part, SpansInParts
+from tracecore.span_columns import SpansInParts
 
 _RECEIVING = (int(SpanKind.SERVER), int(SpanKind.CONSUMER))
 #: A trace that is open for longer holds its spans itself: as columns they hold whole records.
@@ -105,8 +106,8 @@ class Counts:
 class _Trace:
     """A trace in memory, open or remembered.
 
-    Its spans are in ``parts`` as long as all came as columns and none came twice, and ``keys`` are those of its spans;
-    else in ``spans``, by identity.
+    Its spans are in ``parts`` (``SpansInParts``) as long as all came as columns and none came twice, and ``keys`` are
+    those of its spans; else in ``spans``, by identity.
     """
 
     __slots__ = (
@@ -130,7 +131,7 @@ class _Trace:
     def __init__(self, trace_id: bytes, offset: int, arrival_ns: int) -> None:
         self.trace_id = trace_id
         self.spans: dict[bytes, Span] | None = None
-        self.parts: list[Part] = []
+        self.parts: list[Any] = []
         self.keys: array[int] | set[int] = _NO_KEYS
         self.counted = 0
         self.revision = 0
@@ -140,7 +141,7 @@ class _Trace:
         self.first_arrival_ns = arrival_ns
         self.last_arrival_ns = arrival_ns
         self.opened_ns = arrival_ns
-        # The one timer that counts; others are left behind and skipped.
+        # The slot of the one timer that counts; others are left behind and skipped.
         self.timer = -1
         self.interesting = False
         self.kept_by = ""
@@ -151,7 +152,7 @@ class _Trace:
 
     def all_spans(self) -> Sequence[Span]:
         """In the order of their arrival, as they are now."""
-        return SpansInParts(tuple(self.parts), len(self.keys)) if self.spans is None else list(self.spans.values())
+        return SpansInParts(self.parts[:], len(self.keys)) if self.spans is None else list(self.spans.values())
 
     def by_identity(self) -> dict[bytes, Span]:
         """Its spans, each of its own from now on."""
@@ -173,7 +174,6 @@ class Assembler:
         # Closed, in the order of closing, with the time of it.
         self._recent: OrderedDict[bytes, tuple[int, _Trace]] = OrderedDict()
         self._timers: Timers[_Trace] = Timers()
-        self._timer_count = 0
         self._now_ns = 0
         self.counts = Counts()
 
@@ -232,7 +232,7 @@ class Assembler:
             ):
                 self._add_spans(trace_id, columns[low:high], offset, arrival_ns, closed)
                 continue
-            trace.parts.append((columns, low, high))
+            trace.parts += (columns, low, high)
             if isinstance(own, set):
                 own.update(keys)
             else:
@@ -285,17 +285,24 @@ class Assembler:
         if now_ns <= self._now_ns:
             return []
         self._now_ns = now_ns
-        closed: list[Revision] = []
-        for _, number, trace in self._timers.due(now_ns):
-            if trace.timer != number:
-                continue
-            due_ns, reason = self._due(trace)
-            if due_ns <= now_ns:
-                closed.append(self._closed(trace, reason))
-            else:
-                if now_ns - trace.opened_ns > _KEEP_COLUMNS_NS:
-                    trace.by_identity()
-                self._set_timer(trace)
+        due: list[tuple[int, CloseReason, _Trace]] = []
+        early: list[_Trace] = []
+        for slot, traces in self._timers.begun(now_ns):
+            for trace in traces:
+                if trace.timer != slot:
+                    continue
+                trace.timer = -1
+                due_ns, reason = self._due(trace)
+                if due_ns <= now_ns:
+                    due.append((due_ns, reason, trace))
+                else:
+                    early.append(trace)
+        for trace in early:
+            if now_ns - trace.opened_ns > _KEEP_COLUMNS_NS:
+                trace.by_identity()
+            self._set_timer(trace)
+        due.sort(key=itemgetter(0))
+        closed = [self._closed(trace, reason) for _, reason, trace in due]
         forget_before_ns = now_ns - self._limits.amend_ns
         while self._recent:
             closed_ns, trace = next(iter(self._recent.values()))
@@ -382,9 +389,7 @@ class Assembler:
         # As ``_due`` says; a call less, for it is made several times a trace.
         quiet_ns = limits.settle_ns if trace.has_root or trace.revision else limits.idle_ns
         due_ns = min(trace.last_arrival_ns + quiet_ns, trace.opened_ns + limits.max_age_ns)
-        self._timer_count += 1
-        trace.timer = self._timer_count
-        self._timers.set(due_ns, self._timer_count, trace)
+        trace.timer = self._timers.set(due_ns, trace)
 
     def _closed(self, trace: _Trace, reason: CloseReason, shed: bool = False) -> Revision:
         del self._open[trace.trace_id]

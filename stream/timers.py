@@ -1,7 +1,8 @@
-"""Many timers that are cheap to set: they are set several times a trace, and most are set again before they are due.
+"""Many timers that are cheap to set and to hold: most are overtaken by another of the same entry before they are due.
 
 A heap of all of them costs a step for each doubling of open traces, and misses the processor's caches at most steps. So
-timers lie in slots of eight milliseconds; only slots are kept in order, and a slot is sorted when its time has come.
+entries lie in slots of eight milliseconds, and only slots are kept in order. An entry knows itself when it is due, and
+which of its slots counts: a slot holds no more than the entry.
 """
 
 from heapq import heappop, heappush
@@ -17,33 +18,30 @@ class Timers(Generic[T]):
     """Entries by the time at which they are due, nanoseconds of any clock."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[tuple[int, int, T]]] = {}
+        self._slots: dict[int, list[T]] = {}
         self._order: list[int] = []
 
-    def set(self, due_ns: int, number: int, entry: T) -> None:
-        """Add an entry; ``number`` is unique, and orders entries that are due at the same time."""
-        key = due_ns >> _SLOT_BITS
-        slot = self._slots.get(key)
+    def set(self, due_ns: int, entry: T) -> int:
+        """Add an entry; the number of its slot."""
+        number = due_ns >> _SLOT_BITS
+        slot = self._slots.get(number)
         if slot is None:
-            slot = self._slots[key] = []
-            heappush(self._order, key)
-        slot.append((due_ns, number, entry))
+            slot = self._slots[number] = []
+            heappush(self._order, number)
+        slot.append(entry)
+        return number
 
-    def due(self, now_ns: int) -> list[tuple[int, int, T]]:
-        """Take what is due at ``now_ns`` or before, in order: time, number, entry."""
-        now_key, order = now_ns >> _SLOT_BITS, self._order
-        due: list[tuple[int, int, T]] = []
-        while order and order[0] <= now_key:
-            slot = self._slots[order[0]]
-            slot.sort()
-            if slot[-1][0] > now_ns:
-                at = next(index for index, timer in enumerate(slot) if timer[0] > now_ns)
-                due += slot[:at]
-                del slot[:at]
-                break
-            due += slot
-            del self._slots[heappop(order)]
-        return due
+    def begun(self, now_ns: int) -> list[tuple[int, list[T]]]:
+        """Take the slots that have begun at ``now_ns``, in order, each with its entries as they were set.
+
+        All that is due is there; of the last slot some may be due a little later, and are for the caller to set again.
+        """
+        now, order = now_ns >> _SLOT_BITS, self._order
+        begun: list[tuple[int, list[T]]] = []
+        while order and order[0] <= now:
+            number = heappop(order)
+            begun.append((number, self._slots.pop(number)))
+        return begun
 
     def clear(self) -> None:
         """Forget all entries."""

@@ -25,7 +25,6 @@ from tracecore.span_columns import (
     SPAN_ID,
     START_NS,
     STATUS,
-    Part,
     SpanColumns,
     SpansInParts,
     columns_of,
@@ -216,13 +215,13 @@ def _columns(traces: Sequence[Sequence[Span]]) -> SpanColumns | None:
     made = columns_of(plain)
     if made is None or len(plain) == sum(map(len, traces)):
         return made
-    parts: list[Part] = []
+    parts: list[Any] = []
     low = 0
     for spans in traces:
         if isinstance(spans, SpansInParts):
             parts += spans.parts
         else:
-            parts.append((made, low, low + len(spans)))
+            parts += (made, low, low + len(spans))
             low += len(spans)
     return joined(parts)
 

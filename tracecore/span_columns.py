@@ -92,16 +92,16 @@ class SpanColumns(Sequence[Span]):
         )  # fmt: skip
 
 
-#: Columns, and from where to where there. A plain tuple, for there are hundreds of thousands a second.
-Part = tuple[SpanColumns, int, int]
-
-
 class SpansInParts(Sequence[Span]):
-    """Spans that came in several parts, in their order."""
+    """Spans that came in several parts, in their order.
+
+    ``parts`` has of each its columns, from where, and to where there, one after the other: there are hundreds of
+    thousands a second, and a tuple of each would take as much memory as all else that is held of them.
+    """
 
     __slots__ = ("_made", "_size", "parts")
 
-    def __init__(self, parts: Sequence[Part], size: int) -> None:
+    def __init__(self, parts: list[Any], size: int) -> None:
         """``size`` is how many spans there are in all parts."""
         self.parts = parts
         self._size = size
@@ -116,7 +116,12 @@ class SpansInParts(Sequence[Span]):
     def __getitem__(self, index: slice) -> list[Span]: ...
     def __getitem__(self, index: int | slice) -> Span | list[Span]:
         if self._made is None:
-            self._made = [span for columns, low, high in self.parts for span in columns.made(slice(low, high))]
+            each = iter(self.parts)
+            self._made = [
+                span
+                for columns, low, high in zip(each, each, each, strict=True)
+                for span in columns.made(slice(low, high))
+            ]
         return self._made[index]
 
     def __iter__(self) -> Iterator[Span]:
@@ -155,19 +160,17 @@ def columns_of(spans: Sequence[Span]) -> SpanColumns | None:
     return SpanColumns(table, numbered_names, origins, b"".join(raws))
 
 
-def joined(parts: Sequence[Part]) -> SpanColumns:
-    """All spans of ``parts`` in their order, with only the names and origins that they have. O(spans)."""
-    number: dict[int, int] = {}
-    sources: list[SpanColumns] = []
-    of_part, lows, sizes = array("q"), array("q"), array("q")
-    for columns, low, high in parts:
-        source = number.setdefault(id(columns), len(sources))
-        if source == len(sources):
-            sources.append(columns)
-        of_part.append(source)
-        lows.append(low)
-        sizes.append(high - low)
-    part_source, part_low, part_size = (np.frombuffer(column, np.int64) for column in (of_part, lows, sizes))
+def joined(parts: list[Any]) -> SpanColumns:
+    """All spans of ``parts`` (``SpansInParts``) in their order, with only the names and origins that they have.
+
+    O(spans).
+    """
+    columns_of_part = parts[::3]
+    sources = list({id(columns): columns for columns in columns_of_part}.values())
+    number = {id(columns): source for source, columns in enumerate(sources)}
+    part_source = np.fromiter(map(number.__getitem__, map(id, columns_of_part)), np.int64, len(columns_of_part))
+    part_low = np.frombuffer(array("q", parts[1::3]), np.int64)
+    part_size = np.frombuffer(array("q", parts[2::3]), np.int64) - part_low
     source_at = _bounds([len(source) for source in sources])
     # Where each span stands in all sources, one after the other.
     first = np.cumsum(part_size) - part_size

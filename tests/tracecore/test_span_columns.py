@@ -1,6 +1,7 @@
 """Columns of spans, taken apart and joined, are the spans that they were made of."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,11 +41,12 @@ def test_joined_parts_are_their_spans_one_after_the_other(
     little: int, records: list[list[Span]], data: st.DataObject
 ) -> None:
     sources = [columns(spans) for spans in records]
-    parts, expected = [], []
+    parts: list[Any] = []
+    expected: list[Span] = []
     for number in data.draw(st.lists(st.integers(0, len(records) - 1), min_size=1)) if records else ():
         low = data.draw(st.integers(0, len(records[number])))
         high = data.draw(st.integers(low, len(records[number])))
-        parts.append((sources[number], low, high))
+        parts += (sources[number], low, high)
         expected += records[number][low:high]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(span_columns, "_LITTLE", little)
