@@ -28,5 +28,5 @@ ENV PATH=/opt/venv/bin:$PATH \
 ENV NUMBA_CACHE_DIR=/opt/compiled
 RUN install --directory --owner=10001 /opt/compiled
 USER 10001
-RUN python -m stream.compiled
+RUN python -m stream.compiled && python -m sink.compiled
 CMD ["python", "-m", "stream"]

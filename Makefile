@@ -63,13 +63,20 @@ $(VENV)/.compiled: $(COMPILED) | $(VENV)/.runtime
 	@$(BIN)/python -m stream.compiled
 	@touch $@
 
+# A demo has not the load for which a sink would load this; two processes of tests would compile it side by side.
+ROWS := sink/kernels.py sink/detail.py sink/rows.py
+$(VENV)/.compiled-rows: $(ROWS) | $(VENV)/.runtime
+	@echo "tracewatch: compiling the making of rows"
+	@$(BIN)/python -m sink.compiled
+	@touch $@
+
 system-packages:
 	@.ci/system-packages tests
 
 demo: $(VENV)/.runtime $(VENV)/.compiled $(VENV)/.go-shop
 	@$(BIN)/python -m quickstart demo $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.compiled $(VENV)/.go-shop system-packages
+test: $(VENV)/.dev $(VENV)/.compiled $(VENV)/.compiled-rows $(VENV)/.go-shop system-packages
 	$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 check: format lint types contracts go test
@@ -99,7 +106,7 @@ eval: $(VENV)/.dev $(VENV)/.compiled system-packages
 chaos soak: $(VENV)/.dev system-packages
 	@$(BIN)/python -m tests.chaos $@ $(ARGS)
 
-bench: $(VENV)/.dev $(VENV)/.compiled system-packages
+bench: $(VENV)/.dev $(VENV)/.compiled $(VENV)/.compiled-rows system-packages
 	$(BIN)/python -m bench $(or $(ARGS),table)
 
 fuzz: $(VENV)/.fuzz

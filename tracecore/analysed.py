@@ -28,8 +28,8 @@ _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
     int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
 )
 
-#: Up to here a flag a value is cheaper than to sort.
-_FEW_VALUES = 1 << 16
+#: Where values are spread wider than this, they are sooner sorted than looked up.
+_SLOTS_A_VALUE = 4
 
 Array = np.ndarray[Any, Any]
 
@@ -262,11 +262,11 @@ def _combined(first: Array, second: Array, third: Array) -> tuple[Array, Array, 
 
 
 def _distinct(values: Array) -> tuple[Array, Array]:
-    """The distinct values in their order, and by place the number of each."""
-    if not len(values) or int(values.min()) < 0 or int(values.max()) >= _FEW_VALUES:
-        distinct, of = np.unique(values, return_inverse=True)
-        return distinct, of
+    """The distinct values, sorted, and by place the number of its own among them: as of ``np.unique``."""
+    size = int(values.max(initial=-1)) + 1
+    if size > _SLOTS_A_VALUE * len(values) or values.min(initial=0) < 0:
+        return np.unique(values, return_inverse=True)
     # Small numbers need no sorting.
-    is_used = np.zeros(int(values.max()) + 1, np.bool_)
-    is_used[values] = True
-    return np.flatnonzero(is_used), (np.cumsum(is_used) - 1)[values]
+    is_there = np.zeros(size, np.bool_)
+    is_there[values] = True
+    return np.nonzero(is_there)[0], (np.cumsum(is_there) - 1)[values]
