@@ -28,6 +28,8 @@ _MOST_WINDOWS = 64
 #: More than there are buckets.
 _BUCKETS = 1 << 12
 _SUB_BITS = SUB_BITS
+#: Spans for which a thread keeps its room.
+_KEPT_ROOM = 1 << 14
 
 _warm = threading.Event()
 
@@ -64,16 +66,40 @@ class Tally(NamedTuple):
     misdated: Array
 
 
+class _Desk(threading.local):
+    """Where a thread counts: memory that is new with every call takes as long to get as the spans take to count."""
+
+    def __init__(self) -> None:
+        self.most = -1
+
+    def fit(self, most: int) -> None:
+        """Make room for so many spans: a span is of two series at most, and of two buckets of each."""
+        if most <= self.most:
+            return
+        self.most = most = 1 << max(6, most.bit_length())
+        self.windows, self.misdated = np.empty((_MOST_WINDOWS, 3), np.int64), np.empty(most, np.int64)
+        self.series, self.buckets = np.empty((2 * most, 8), np.int64), np.empty((4 * most, 3), np.int64)
+        self.series_slots, self.bucket_slots = np.empty(4 * most, np.int32), np.empty(8 * most, np.int32)
+
+
+_desk = _Desk()
+
+
 def tallied(spans: AnalysedSpans, counted: Counted, limits: TallyLimits) -> Tally | None:
-    """Sums of the spans of traces that need no repair; None if they are strewn over too many windows. O(spans)."""
+    """Sums of the spans of traces that need no repair; None if they are strewn over too many windows. O(spans).
+
+    The arrays are the thread's, until it counts again.
+    """
     traces = np.array(counted.traces, np.int64)
     most = int((spans.first[traces + 1] - spans.first[traces]).sum())
     calls = spans.calls
-    slots = 16
-    while slots < 8 * most:
-        slots *= 2
-    windows, series = np.zeros((_MOST_WINDOWS, 3), np.int64), np.zeros((2 * most, 8), np.int64)
-    buckets, misdated = np.zeros((4 * most, 3), np.int64), np.zeros(most, np.int64)
+    desk = _desk if most <= _KEPT_ROOM else _Desk()
+    desk.fit(most)
+    # Of the slots a power of two, at least twice what there can be: to clear all that others once needed takes longer.
+    used = 1 << max(most - 1, 1).bit_length()
+    series_slots, bucket_slots = desk.series_slots[: 4 * used], desk.bucket_slots[: 8 * used]
+    series_slots.fill(-1)
+    bucket_slots.fill(-1)
     window_count, series_count, bucket_count, misdated_count = _tally(
         traces,
         np.frombuffer(b"".join(counted.trace_ids), ">u8").astype(np.uint64),
@@ -82,11 +108,16 @@ def tallied(spans: AnalysedSpans, counted: Counted, limits: TallyLimits) -> Tall
         *limits,
         spans.first, spans.operations.of, len(spans.operations.keys), calls.of, calls.clients, spans.starts, spans.ends,
         spans.self_times, spans.gaps, spans.failed, spans.counts_milli,
-        windows, series, buckets, misdated, np.full(slots, -1, np.int32), np.full(slots, -1, np.int32),
+        desk.windows, desk.series, desk.buckets, desk.misdated, series_slots, bucket_slots,
     )  # fmt: skip
     if window_count < 0:
         return None
-    return Tally(windows[:window_count], series[:series_count], buckets[:bucket_count], misdated[:misdated_count])
+    return Tally(
+        desk.windows[:window_count],
+        desk.series[:series_count],
+        desk.buckets[:bucket_count],
+        desk.misdated[:misdated_count],
+    )
 
 
 def is_warm() -> bool:
@@ -171,6 +202,7 @@ def _observe(
     if series_slots[slot] < 0:
         series_slots[slot] = series_count
         series[series_count, WINDOW], series[series_count, KEY] = window, key
+        series[series_count, SPANS] = series[series_count, COUNT_MILLI] = series[series_count, ERROR_MILLI] = 0
         series[series_count, SLOWEST_NS] = series[series_count, SLOWEST] = series[series_count, FAILED] = -1
         series_count += 1
     s = series_slots[slot]
@@ -196,10 +228,13 @@ def _observe(
 @njit(cache=True, nogil=True)
 def _count(histogram, value, milli, buckets, count, slots):
     # ``buckets.bucket_of``.
+    # How many bits it has, halving: a duration has thirty, and most spans count two.
     bits, rest = 0, value
-    while rest:
-        bits += 1
-        rest >>= 1
+    for step in (32, 16, 8, 4, 2, 1):
+        if rest >> step:
+            bits += step
+            rest >>= step
+    bits += rest
     shift = bits - _SUB_BITS - 1
     bucket = (shift << _SUB_BITS) + (value >> shift) if shift > 0 else value
     slot = _slot(histogram * _BUCKETS + bucket, len(slots) - 1)
