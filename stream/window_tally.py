@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from tracecore.analysed import AnalysedSpans
 from tracecore.buckets import SUB_BITS
+from tracecore.compiling import uncounted
 from tracecore.window import WINDOW_NS
 
 #: Columns of a window of a tally: its start, its part, and the lowest offset that it rests on.
@@ -137,7 +137,7 @@ def warm_up() -> None:
     _warm.set()
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _tally(
     traces, trace_ids, last_arrivals, first_offsets, past_ns, future_ns, in_time_ns, told_until_ns,
     first, operations, operation_count, calls, clients, starts, ends, self_times, gaps, failed, counts_milli,
@@ -188,7 +188,7 @@ def _tally(
     return window_count, series_count, bucket_count, misdated_count
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _observe(
     window, key, duration_ns, second_ns, milli, failed, k, trace_ids,
     series, series_count, series_slots, buckets, bucket_count, bucket_slots,
@@ -225,7 +225,7 @@ def _observe(
     return series_count, bucket_count
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _count(histogram, value, milli, buckets, count, slots):
     # ``buckets.bucket_of``.
     # How many bits it has, halving: a duration has thirty, and most spans count two.
@@ -249,7 +249,7 @@ def _count(histogram, value, milli, buckets, count, slots):
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _slot(key, mask):
     # Fibonacci hashing: keys count up.
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from tracecore.compiling import uncounted
+
 _INTERNAL, _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 1, 2, 3, 4, 5
 #: Below this, sorting by insertion beats everything.
 _SMALL = 24
@@ -140,7 +142,8 @@ def _analyse(
     last_child, next_sibling = np.zeros(longest, np.int64), np.zeros(longest, np.int64)
     begins, finishes = np.zeros(longest, np.int64), np.zeros(longest, np.int64)
     kinds, below = np.zeros(longest, np.int64), np.zeros(longest + 1, np.int64)
-    children, keys = np.zeros(longest, np.int64), np.zeros(longest, np.int64)
+    # A path has twice as many stretches as spans, at most.
+    children, spare = np.zeros(2 * longest, np.int64), np.zeros(2 * longest, np.int64)
     todo, todo_low = np.zeros(longest + 1, np.int64), np.zeros(longest + 1, np.int64)
     todo_end = np.zeros(longest + 1, np.int64)
     resource_count = scope_count = 1
@@ -157,7 +160,7 @@ def _analyse(
         ):
             needs_repair[t] = True
             continue
-        _sort_by_start(base, n, span_ids, starts_sent, sorted_at)
+        _sort_by_start(base, n, span_ids, starts_sent, sorted_at, spare)
         # The tree, in places: children of one parent stand in the order of their starts.
         for place in range(n):
             first_child[place] = -1
@@ -215,10 +218,10 @@ def _analyse(
             if begins[rank] > 0 and (low == 0 or begins[rank] < low):
                 low = begins[rank]
             high = max(high, finishes[rank])
-            self_times[base + rank] = _uncovered(rank, first_child, next_sibling, begins, finishes, children, keys)
+            self_times[base + rank] = _uncovered(rank, first_child, next_sibling, begins, finishes, children, spare)
         first_starts[t], last_ends[t] = low, high if low else 0
         path_at = _critical_path(
-            base, path_at, first_child, next_sibling, begins, finishes, children, keys, todo, todo_low, todo_end,
+            base, path_at, first_child, next_sibling, begins, finishes, children, spare, todo, todo_low, todo_end,
             path_spans, path_starts, path_ends, shares,
         )  # fmt: skip
         for rank in range(n):
@@ -245,7 +248,7 @@ def _analyse(
     path_first[len(first) - 1] = path_at
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _is_sound(base, n, t, span_ids, parent_ids, starts, ends, slots, slot_trace, slot_at, parent_at):
     """Every id once, one root, every parent there, times that can be; fills ``parent_at``."""
     mask = np.uint64(slots - 1)
@@ -275,20 +278,20 @@ def _is_sound(base, n, t, span_ids, parent_ids, starts, ends, slots, slot_trace,
     return roots == 1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _slot(span_id, mask):
     # Fibonacci hashing: ids of some tracers count up.
     return np.int64(((span_id * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask)
 
 
-@njit(cache=True, nogil=True)
-def _sort_by_start(base, n, span_ids, starts, sorted_at):
+@uncounted
+def _sort_by_start(base, n, span_ids, starts, sorted_at, spare):
     """Places by start, then by id."""
     if n > _SMALL:
-        by_id = np.argsort(span_ids[base : base + n])
-        by_start = np.argsort(starts[base : base + n][by_id], kind="mergesort")
         for k in range(n):
-            sorted_at[k] = by_id[by_start[k]]
+            sorted_at[k] = k
+        _sort_stably(sorted_at, n, span_ids, base, False, spare)
+        _sort_stably(sorted_at, n, starts, base, False, spare)
         return
     for place in range(n):
         start, span_id, k = starts[base + place], span_ids[base + place], place
@@ -301,7 +304,7 @@ def _sort_by_start(base, n, span_ids, starts, sorted_at):
         sorted_at[k] = place
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _correct_skew(base, n, max_skew_ns, order, parents, hosts, kinds, begins, finishes, skews):
     """False if a shift is above the limit: its span gets a warning."""
     for rank in range(1, n):
@@ -326,8 +329,8 @@ def _correct_skew(base, n, max_skew_ns, order, parents, hosts, kinds, begins, fi
     return True
 
 
-@njit(cache=True, nogil=True)
-def _sorted_children(rank, descending, first_child, next_sibling, by, children, keys):
+@uncounted
+def _sorted_children(rank, descending, first_child, next_sibling, by, children, spare):
     """Children of a span into ``children``, by ``by``; equal ones in their order. Returns how many."""
     count, child = 0, first_child[rank]
     while child >= 0:
@@ -336,10 +339,7 @@ def _sorted_children(rank, descending, first_child, next_sibling, by, children, 
         child = next_sibling[child]
     sign = -1 if descending else 1
     if count > _SMALL:
-        for k in range(count):
-            keys[k] = sign * by[children[k]]
-        places = np.argsort(keys[:count], kind="mergesort")
-        children[:count] = children[:count][places]
+        _sort_stably(children, count, by, 0, descending, spare)
         return count
     for place in range(1, count):
         child, k = children[place], place
@@ -350,12 +350,12 @@ def _sorted_children(rank, descending, first_child, next_sibling, by, children, 
     return count
 
 
-@njit(cache=True, nogil=True)
-def _uncovered(rank, first_child, next_sibling, begins, finishes, children, keys):
+@uncounted
+def _uncovered(rank, first_child, next_sibling, begins, finishes, children, spare):
     start, end = begins[rank], finishes[rank]
     if first_child[rank] < 0:
         return end - start
-    count = _sorted_children(rank, False, first_child, next_sibling, begins, children, keys)
+    count = _sorted_children(rank, False, first_child, next_sibling, begins, children, spare)
     uncovered, cursor = 0, start
     for k in range(count):
         child = children[k]
@@ -367,9 +367,9 @@ def _uncovered(rank, first_child, next_sibling, begins, finishes, children, keys
     return uncovered + max(end - cursor, 0)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _critical_path(
-    base, path_at, first_child, next_sibling, begins, finishes, children, keys, todo, todo_low, todo_end,
+    base, path_at, first_child, next_sibling, begins, finishes, children, spare, todo, todo_low, todo_end,
     path_spans, path_starts, path_ends, shares,
 ):  # fmt: skip
     began, waiting = path_at, 0
@@ -378,7 +378,7 @@ def _critical_path(
     while waiting:
         waiting -= 1
         rank, low, cursor = todo[waiting], todo_low[waiting], todo_end[waiting]
-        count = _sorted_children(rank, True, first_child, next_sibling, finishes, children, keys)
+        count = _sorted_children(rank, True, first_child, next_sibling, finishes, children, spare)
         for k in range(count):
             child = children[k]
             if finishes[child] <= low:
@@ -395,20 +395,23 @@ def _critical_path(
         if cursor > low:
             path_spans[path_at], path_starts[path_at], path_ends[path_at] = rank, low, cursor
             path_at += 1
-    _sort_path(began, path_at, path_spans, path_starts, path_ends)
+    _sort_path(began, path_at, path_spans, path_starts, path_ends, children, spare)
     for k in range(began, path_at):
         shares[base + path_spans[k]] += path_ends[k] - path_starts[k]
     return path_at
 
 
-@njit(cache=True, nogil=True)
-def _sort_path(began, ended, path_spans, path_starts, path_ends):
+@uncounted
+def _sort_path(began, ended, path_spans, path_starts, path_ends, places, spare):
     """By start; no two stretches start together."""
     if ended - began > _SMALL:
-        in_time = np.argsort(path_starts[began:ended])
-        path_spans[began:ended] = path_spans[began:ended][in_time]
-        path_starts[began:ended] = path_starts[began:ended][in_time]
-        path_ends[began:ended] = path_ends[began:ended][in_time]
+        count = ended - began
+        for k in range(count):
+            places[k] = k
+        _sort_stably(places, count, path_starts, began, False, spare)
+        _rearrange(path_spans, began, count, places, spare)
+        _rearrange(path_starts, began, count, places, spare)
+        _rearrange(path_ends, began, count, places, spare)
         return
     for place in range(began + 1, ended):
         rank, start, end, k = path_spans[place], path_starts[place], path_ends[place], place
@@ -418,7 +421,39 @@ def _sort_path(began, ended, path_spans, path_starts, path_ends):
         path_spans[k], path_starts[k], path_ends[k] = rank, start, end
 
 
-@njit(cache=True, nogil=True)
+@uncounted
+def _sort_stably(places, count, keys, base, descending, spare):
+    """Merge sort of the first ``count`` of ``places`` by their keys, beyond ``base``; numba's own asks for memory."""
+    width = 1
+    while width < count:
+        for low in range(0, count, 2 * width):
+            middle, high = min(low + width, count), min(low + 2 * width, count)
+            left, right = low, middle
+            for k in range(low, high):
+                is_left = right == high
+                if not is_left and left < middle:
+                    one, other = keys[base + places[left]], keys[base + places[right]]
+                    is_left = one >= other if descending else one <= other
+                if is_left:
+                    spare[k] = places[left]
+                    left += 1
+                else:
+                    spare[k] = places[right]
+                    right += 1
+        for k in range(count):
+            places[k] = spare[k]
+        width *= 2
+
+
+@uncounted
+def _rearrange(column, base, count, places, spare):
+    for k in range(count):
+        spare[k] = column[base + places[k]]
+    for k in range(count):
+        column[base + k] = spare[k]
+
+
+@uncounted
 def _gap(rank, parent, kinds, begins, finishes, first_child, next_sibling):
     if kinds[rank] != _SERVER or parent < 0 or kinds[parent] != _CLIENT:
         return -1
@@ -430,7 +465,7 @@ def _gap(rank, parent, kinds, begins, finishes, first_child, next_sibling):
     return gap if servers == 1 and gap >= 0 else -1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _is_answered(rank, base, order, kinds, services, first_child, next_sibling):
     service = services[order[base + rank]]
     child = first_child[rank]
@@ -441,7 +476,7 @@ def _is_answered(rank, base, order, kinds, services, first_child, next_sibling):
     return False
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _error_origin(base, n, order, parents, failed, finishes, below):
     any_failed = False
     for rank in range(n):

@@ -13,6 +13,7 @@ from numba import njit
 
 from tracecore.analysed import AnalysedSpans
 from tracecore.closed_trace import NO_GAP, ServiceLink
+from tracecore.compiling import uncounted
 from tracecore.dependency_links import brokers_by_link
 from tracecore.packed import Packed
 from tracecore.packing import LinkValues
@@ -238,12 +239,12 @@ def _tell(spans, calls):
     return at
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _known(spans, i):
     return spans.services[i] if spans.is_known[spans.services[i]] else -1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _add(calls, at, t, caller, callee, callee_type, failed, duration, gap):
     calls.traces[at], calls.callers[at], calls.callees[at], calls.types[at] = t, caller, callee, callee_type
     calls.errors[at], calls.durations[at], calls.gaps[at] = failed, duration, gap

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from tracecore.compiling import uncounted
 from tracecore.packing import RawBytes
 from tracecore.peers import KEYS, Peer, peer_of, peer_of_pairs
 
@@ -110,7 +111,7 @@ def _number(asked, buffer, starts, ends, keys, key_bounds, of, pair_first, pair_
     return distinct
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _telling(buffer, start, end, keys, key_bounds, pair_starts, pair_ends, first):
     """Attributes of a Span message that tell of a peer, from ``first``; how many, or -1 if it is not for us to say."""
     count, at = 0, start
@@ -142,7 +143,7 @@ def _telling(buffer, start, end, keys, key_bounds, pair_starts, pair_ends, first
     return count if at == end else -1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _varint(buffer, at, end, max_bytes):
     """Its value, and where it ends; -1 there if it ends nowhere, or is longer than ``max_bytes``."""
     value = np.int64(0)
@@ -156,7 +157,7 @@ def _varint(buffer, at, end, max_bytes):
     return value, -1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _is_key(buffer, start, end, keys, key_bounds):
     """True for a KeyValue message whose key tells of peers, as far as its first bytes say."""
     if end - start < 2:
@@ -174,7 +175,7 @@ def _is_key(buffer, start, end, keys, key_bounds):
     return False
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _hash(buffer, pair_starts, pair_ends, first, count):
     """Fowler, Noll and Vo's, 64 bits, of the attributes and their lengths."""
     prime = np.uint64(0x100000001B3)
@@ -187,7 +188,7 @@ def _hash(buffer, pair_starts, pair_ends, first, count):
     return hashed ^ (hashed >> np.uint64(32))
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _are_equal(buffer, pair_starts, pair_ends, one, other, count):
     for pair in range(count):
         start, beside = pair_starts[one + pair], pair_starts[other + pair]

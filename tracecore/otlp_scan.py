@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from tracecore.compiling import uncounted
 from tracecore.span import ONE_SPAN_MILLI
 
 #: Rows of the table of spans, which has a column a span. Places are positions in the request; a text is empty if it
@@ -97,8 +97,8 @@ def scanned(requests: Sequence[bytes]) -> Scanned:
     np.cumsum([len(request) for request in requests], out=bounds[1:])
     first, plain = np.zeros(len(requests) + 1, np.int64), np.zeros(len(requests), np.bool_)
     scope_count, name_count, has_other_status, has_state = _scan(
-        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.trace_ids, desk.span_ids, desk.parent_ids,
-        desk.spans, desk.scopes, desk.names, slots,
+        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.trace_ids.view(np.uint64),
+        desk.span_ids.view(np.uint64), desk.parent_ids.view(np.uint64), desk.spans, desk.scopes, desk.names, slots,
     )  # fmt: skip
     found = int(first[-1])
     return Scanned(
@@ -132,7 +132,7 @@ def warm_up() -> None:
     _warm.set()
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _scan(b, bounds, first, plain, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
     """How many scopes and names there are, and two flags."""
     scope_count = name_count = 0
@@ -152,7 +152,7 @@ def _scan(b, bounds, first, plain, trace_ids, span_ids, parent_ids, spans, scope
     return scope_count, name_count, has_other_status, has_state
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _scan_request(
     b, at, end, found, scope_count, name_count, trace_ids, span_ids, parent_ids, spans, scopes, names, slots
 ):
@@ -199,7 +199,7 @@ def _scan_request(
     return found, scope_count, name_count
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, spans, scopes, scope, names, slots):
     """How many spans and names there are with those of this scope; -1 for the first if it is the reference's."""
     scope_at = scope_until = url_at = url_until = -1
@@ -230,31 +230,40 @@ def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, 
     return found, name_count
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
     """Fill a span's column, and its ids; ``NAME`` gets where its name stands. False if it is odd."""
-    for row in range(_SPAN_ROWS):
-        spans[row, i] = 0
-    spans[RAW_AT, i], spans[RAW_END, i], spans[COUNT_MILLI, i] = at, end, ONE_SPAN_MILLI
-    for k in range(8):
-        parent_ids[i, k] = 0
-    seen = name_at = name_end = 0
+    # Local until the span is known to be whole: a column's rows lie far apart, and are written once.
+    kind = start_ns = end_ns = status = status_at = status_end = state_at = state_end = np.int64(0)
+    name_at = name_end = np.int64(0)
+    parent_id = np.uint64(0)
+    seen = 0
+    raw_at = at
     while at < end:
         field, wire, at = _tag(b, at, end)
         if at < 0 or not 0 < field < 17:
             return False
-        # What may come many times: attributes, events, links.
-        if field != 9 and field != 11 and field != 13:
-            if seen & (1 << field):
+        # What may come many times: attributes, events, links. Most fields are attributes.
+        if field == 9 or field == 11 or field == 13:
+            if wire != _BYTES:
                 return False
-            seen |= 1 << field
+            _, at = _sized(b, at, end)
+            if at < 0:
+                return False
+            continue
+        if seen & (1 << field):
+            return False
+        seen |= 1 << field
         if field == 7 or field == 8:
-            if wire != _FIXED64 or end - at < 8 or b[at + 7] > 127:
+            if wire != _FIXED64 or end - at < 8:
                 return False
-            value = np.int64(0)
-            for k in range(7, -1, -1):
-                value = value << 8 | np.int64(b[at + k])
-            spans[START_NS if field == 7 else END_NS, i] = value
+            value = np.int64(_eight_bytes(b, at))
+            if value < 0:
+                return False
+            if field == 7:
+                start_ns = value
+            else:
+                end_ns = value
             at += 8
         elif field == 6 or field == 10 or field == 12 or field == 14:
             # A kind; counts of what was dropped, up to 32 bits.
@@ -264,7 +273,7 @@ def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
             if at < 0:
                 return False
             if field == 6:
-                spans[KIND, i] = value
+                kind = value
         elif field == 16:
             if wire != _FIXED32 or end - at < 4:
                 return False
@@ -275,43 +284,65 @@ def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
             at, value_end = _sized(b, at, end)
             if at < 0:
                 return False
-            if field == 1 or field == 2:
-                if not _take_id(b, at, value_end, i, trace_ids if field == 1 else span_ids):
+            if field == 1:
+                if value_end - at != 16:
                     return False
+                high, low = _eight_bytes(b, at), _eight_bytes(b, at + 8)
+                if high | low == 0:
+                    return False
+                trace_ids[i, 0], trace_ids[i, 1] = high, low
+            elif field == 2:
+                if value_end - at != 8:
+                    return False
+                span_id = _eight_bytes(b, at)
+                if span_id == 0:
+                    return False
+                span_ids[i, 0] = span_id
             elif field == 4:
                 if value_end - at == 8:
-                    for k in range(8):
-                        parent_ids[i, k] = b[at + k]
+                    parent_id = _eight_bytes(b, at)
                 elif value_end != at:
                     return False
             elif field == 3:
-                spans[STATE_AT, i], spans[STATE_END, i] = at, value_end
+                state_at, state_end = at, value_end
             elif field == 5:
                 name_at, name_end = at, value_end
             elif field == 15:
-                spans[STATUS, i] = _status(b, at, value_end)
-                spans[STATUS_AT, i], spans[STATUS_END, i] = at, value_end
+                status = _status(b, at, value_end)
+                status_at, status_end = at, value_end
             at = value_end
     if seen & 6 != 6:
         return False
+    parent_ids[i, 0] = parent_id
+    spans[RAW_AT, i], spans[RAW_END, i], spans[COUNT_MILLI, i] = raw_at, end, ONE_SPAN_MILLI
+    spans[KIND, i], spans[START_NS, i], spans[END_NS, i] = kind, start_ns, end_ns
+    spans[STATUS, i], spans[STATUS_AT, i], spans[STATUS_END, i] = status, status_at, status_end
+    spans[STATE_AT, i], spans[STATE_END, i] = state_at, state_end
     # A pair of places until it has a number: ``_numbered`` takes it from here.
     spans[NAME, i] = name_at << 32 | name_end
     return True
 
 
-@njit(cache=True, nogil=True)
-def _take_id(b, at, end, i, ids):
-    """False if it is not of its length, or zero."""
-    if end - at != ids.shape[1]:
-        return False
-    is_zero = True
-    for k in range(ids.shape[1]):
-        ids[i, k] = b[at + k]
-        is_zero = is_zero and b[at + k] == 0
-    return not is_zero
+@uncounted
+def _eight_bytes(b, at):
+    """As a number, the last first, as this processor has them in memory; at least eight must be there.
+
+    Written out, and with places that cannot be negative, the compiler makes one load of it.
+    """
+    k = np.uint64(at)
+    return (
+        np.uint64(b[k])
+        | np.uint64(b[k + np.uint64(1)]) << np.uint64(8)
+        | np.uint64(b[k + np.uint64(2)]) << np.uint64(16)
+        | np.uint64(b[k + np.uint64(3)]) << np.uint64(24)
+        | np.uint64(b[k + np.uint64(4)]) << np.uint64(32)
+        | np.uint64(b[k + np.uint64(5)]) << np.uint64(40)
+        | np.uint64(b[k + np.uint64(6)]) << np.uint64(48)
+        | np.uint64(b[k + np.uint64(7)]) << np.uint64(56)
+    )
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _status(b, at, end):
     """The code of a status that says nothing else."""
     if at == end:
@@ -321,27 +352,19 @@ def _status(b, at, end):
     return OTHER_STATUS
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _numbered(b, i, spans, names, count, slots):
     """Give a span's name the number of its bytes; how many names there are then."""
     at, end = spans[NAME, i] >> 32, spans[NAME, i] & 0xFFFFFFFF
     size = end - at
-    # FNV-1a.
-    key = np.uint64(0xCBF29CE484222325)
-    for k in range(at, end):
-        key = (key ^ np.uint64(b[k])) * np.uint64(0x100000001B3)
     mask = len(slots) - 1
-    slot = np.int64(key >> np.uint64(32)) & mask
+    slot = np.int64(_hash(b, at, end) >> np.uint64(32)) & mask
     while slots[slot] >= 0:
         number = slots[slot]
         known = names[number, 0]
-        if names[number, 1] - known == size:
-            k = 0
-            while k < size and b[known + k] == b[at + k]:
-                k += 1
-            if k == size:
-                spans[NAME, i] = number
-                return count
+        if names[number, 1] - known == size and _are_equal(b, known, at, size):
+            spans[NAME, i] = number
+            return count
         slot = (slot + 1) & mask
     slots[slot] = count
     names[count, 0], names[count, 1] = at, end
@@ -349,24 +372,60 @@ def _numbered(b, i, spans, names, count, slots):
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
+def _hash(b, at, end):
+    """Of bytes and their length, eight at a time; the last eight may be some of those before again."""
+    prime = np.uint64(0x9E3779B97F4A7C15)
+    hashed = np.uint64(end - at) * prime
+    if end - at < 8:
+        rest = np.uint64(0)
+        for k in range(at, end):
+            rest = rest << np.uint64(8) | np.uint64(b[np.uint64(k)])
+        hashed = (hashed ^ rest) * prime
+    else:
+        for k in range(at, end - 8, 8):
+            hashed = (hashed ^ _eight_bytes(b, k)) * prime
+            hashed ^= hashed >> np.uint64(32)
+        hashed = (hashed ^ _eight_bytes(b, end - 8)) * prime
+    # The upper half, of which a slot is made, hangs on all bits; its lowest bits only after this.
+    return (hashed ^ (hashed >> np.uint64(29))) * prime
+
+
+@uncounted
+def _are_equal(b, one, other, size):
+    """True if as many bytes are the same at both places; compared as ``_hash`` reads them."""
+    if size < 8:
+        k = 0
+        while k < size and b[np.uint64(one + k)] == b[np.uint64(other + k)]:
+            k += 1
+        return k == size
+    for k in range(0, size - 8, 8):
+        if _eight_bytes(b, one + k) != _eight_bytes(b, other + k):
+            return False
+    return _eight_bytes(b, one + size - 8) == _eight_bytes(b, other + size - 8)
+
+
+@uncounted
 def _tag(b, at, end):
     """Number and wire type of a field of number 1 to 16, and where its value begins: -1 if it is no such field."""
-    byte = np.int64(b[at])
+    byte = np.int64(b[np.uint64(at)])
     if byte < 128:
         return byte >> 3, byte & 7, at + 1
     # The flags of a span, number 16, take a second byte.
-    if end - at >= 2 and b[at + 1] == 1 and byte < 136:
+    if end - at >= 2 and b[np.uint64(at + 1)] == 1 and byte < 136:
         return 16, byte & 7, at + 2
     return 0, 0, -1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _varint(b, at, end):
     """A number below 2**31, and where it ends: -1 if it is no such number."""
+    if at < end and b[np.uint64(at)] < 128:
+        # Most are sizes of a byte.
+        return np.int64(b[np.uint64(at)]), at + 1
     value, shift = np.int64(0), 0
     while at < end and shift < 35:
-        byte = np.int64(b[at])
+        byte = np.int64(b[np.uint64(at)])
         value |= (byte & 127) << shift
         at += 1
         if byte < 128:
@@ -375,7 +434,7 @@ def _varint(b, at, end):
     return 0, -1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _sized(b, at, end):
     """Where a value of so many bytes begins and ends; -1 if it would end beyond ``end``."""
     size, at = _varint(b, at, end)

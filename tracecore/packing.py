@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 import numpy as np
-from numba import njit
 
 from tracecore.closed_trace import TAIL_FIELDS, ClosedTrace, CloseReason, TracedSpan
+from tracecore.compiling import uncounted
 
 _TRACE_FIELDS = tuple(field.name for field in fields(ClosedTrace))
 _SPAN_FIELDS = len(TracedSpan._fields)
@@ -206,9 +206,8 @@ def _size(values: Texts, numbers: Array) -> int:
     return int(np.diff(values.bounds)[numbers].sum())
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _pack(traces, spans, links, raws, keys, reasons, shared, out, bounds):
-    # All in one, of local arrays: what is handed on as a tuple is counted as held, array by array, at every call.
     (
         needs_repair, trace_ids, revisions, reason_of, first_arrivals, last_arrivals, duplicate_counts, trace_starts,
         trace_ends, error_counts, origins, counts_milli, resources_of, scopes_of,
@@ -290,18 +289,18 @@ def _pack(traces, spans, links, raws, keys, reasons, shared, out, bounds):
     bounds[len(needs_repair)] = o
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put(out, o, values, number):
     return _put_copy(out, o, values.packed, values.bounds[number], values.bounds[number + 1])
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_byte(out, o, value):
     out[o] = value
     return o + 1
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_array(out, o, count):
     if count < 16:
         out[o] = 0x90 | count
@@ -311,7 +310,7 @@ def _put_array(out, o, count):
     return _put_big_endian(out, o, 0xDD, count, 4)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_size(out, o, size):
     """What stands before bytes."""
     if size < 1 << 8:
@@ -321,7 +320,7 @@ def _put_size(out, o, size):
     return _put_big_endian(out, o, 0xC6, size, 4)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_id(out, o, span_id):
     if span_id == 0:
         out[o], out[o + 1] = _EMPTY_BYTES
@@ -330,7 +329,7 @@ def _put_id(out, o, span_id):
     return _put_big_endian(out, o + 1, 8, span_id, 8)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_integer(out, o, value):
     """As short as it can be."""
     if value >= 0:
@@ -356,7 +355,7 @@ def _put_integer(out, o, value):
     return _put_big_endian(out, o, 0xD3, value, 8)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_big_endian(out, o, kind, value, size):
     # Unsigned places are not looked at twice, for a negative one: the compiler makes one store of eight.
     unsigned = np.uint64(value)
@@ -366,7 +365,7 @@ def _put_big_endian(out, o, kind, value, size):
     return o + 1 + size
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _put_copy(out, o, source, start, end):
     for k in range(end - start):
         out[np.uint64(o + k)] = source[np.uint64(start + k)]

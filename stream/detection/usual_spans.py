@@ -15,6 +15,7 @@ from numba import njit
 
 from stream.detection.log_baseline import ALPHA, MIN_COUNT, MIN_SIGMA, WINSOR_SIGMAS
 from tracecore.analysed import AnalysedSpans
+from tracecore.compiling import uncounted
 
 _MIN_VARIANCE = MIN_SIGMA**2
 #: What rounding may take from a bound.
@@ -184,7 +185,7 @@ def _learn(
     return len(traces)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _follow(place, position, shares, seen, rate, least):
     """``slow_spans._follow``, of what was not slow this time."""
     if shares[place] > 0 and seen[place] != position:
@@ -193,7 +194,7 @@ def _follow(place, position, shares, seen, rate, least):
         shares[place] = share if share >= least else 0.0
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _may_be_slow(above, variance, min_score, min_log_ratio):
     if above <= 0 or above < min_log_ratio:
         return False
@@ -201,7 +202,7 @@ def _may_be_slow(above, variance, min_score, min_log_ratio):
     return above >= min_score * sigma * (1 - _SLACK)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _learn_log(series, x, counts, levels, variances):
     """``LogBaseline.learn_log`` of one with the defaults: the same operations in the same order, to the last bit."""
     count = counts[series] + 1
@@ -224,7 +225,7 @@ def _learn_log(series, x, counts, levels, variances):
     variances[series] = (1 - weight) * (variance + weight * delta * delta)
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _follow_answers(traces, first, is_calling, answered, operations, shares, rate):
     for t in range(len(traces)):
         for i in range(first[traces[t]], first[traces[t] + 1]):
