@@ -391,6 +391,6 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
 
 def _record(message: ConsumerRecord) -> Record:
     # Hot, once a record: made as a tuple, which names would take twice as long to.
-    headers = message.headers and tuple([(name, bytes(value or b"")) for name, value in message.headers])
+    headers = tuple([(name, bytes(value or b"")) for name, value in message.headers]) if message.headers else ()
     place = message.topic, message.partition, message.offset, message.timestamp
     return tuple.__new__(Record, (*place, message.key, message.value or b"", headers))

@@ -196,7 +196,7 @@ class Packer:
         oddities: list[list[int]],
         placed: list[tuple[int, ErrorSpan]],
     ) -> PackedTrace | None:
-        """A trace with odd spans or errors."""
+        """A trace with odd spans or errors; None if its record was not done."""
         if row[k.STATUS] != k.DONE:
             return None
         pieces: tuple[bytes | memoryview, ...] | None = None

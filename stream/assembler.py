@@ -297,6 +297,7 @@ class Assembler:
                     due.append((due_ns, reason, trace))
                 else:
                     early.append(trace)
+        # Only now: set again at once, it would be met once more in the slot at hand.
         for trace in early:
             if now_ns - trace.opened_ns > _KEEP_COLUMNS_NS:
                 trace.by_identity()

@@ -9,16 +9,23 @@ _SLOT_NS = 1 << 23
 
 
 @given(
-    st.lists(st.integers(0, 6 * _SLOT_NS) | st.integers(0, 2**62), max_size=60),
+    st.lists(st.tuples(st.integers(0, 6 * _SLOT_NS) | st.integers(0, 2**62), st.booleans()), max_size=60),
     st.lists(st.integers(0, 7 * _SLOT_NS), max_size=8),
 )
-def test_what_is_due_comes_once_slot_by_slot_and_never_late(set_at: list[int], told: list[int]) -> None:
+def test_what_is_due_comes_once_slot_by_slot_and_never_late(set_at: list[tuple[int, bool]], told: list[int]) -> None:
     timers: Timers[tuple[int, int]] = Timers()
     waiting: dict[tuple[int, int], int] = {}
-    for number, due_ns in enumerate(set_at):
+    late: list[tuple[int, int]] = []
+    for number, (due_ns, is_late) in enumerate(set_at):
         entry = (due_ns, number)
-        waiting[entry] = timers.set(due_ns, entry)
+        if is_late:
+            late.append(entry)
+        else:
+            waiting[entry] = timers.set(due_ns, entry)
     for now_ns in (*sorted(told), 2**63):
+        if late:
+            entry = late.pop()
+            waiting[entry] = timers.set(entry[0], entry)
         slots = timers.begun(now_ns)
         assert [slot for slot, _ in slots] == sorted({slot for slot, _ in slots})
         for slot, entries in slots:
