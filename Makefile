@@ -55,9 +55,9 @@ $(VENV)/.audit: | $(BIN)/python
 	@touch $@
 
 # What numba compiles stands beside its source; a worker that finds nothing there compiles it while it works.
-COMPILED := tracecore/forest.py tracecore/grouping.py tracecore/link_columns.py tracecore/named_peers.py \
-    tracecore/otlp_scan.py tracecore/packing.py tracecore/shared_tables.py stream/routing.py \
-    stream/window_tally.py stream/detection/usual_spans.py
+COMPILED := tracecore/forest.py tracecore/link_columns.py tracecore/named_peers.py \
+    tracecore/otlp_scan.py tracecore/packing.py tracecore/shared_tables.py stream/open_traces.py \
+    stream/revision_columns.py stream/routing.py stream/window_tally.py stream/detection/usual_spans.py
 $(VENV)/.compiled: $(COMPILED) | $(VENV)/.runtime
 	@echo "tracewatch: compiling the analysis of traces"
 	@$(BIN)/python -m stream.compiled

@@ -17,10 +17,11 @@ from typing import Final
 
 from stream.app import GC_THRESHOLDS
 from stream.assembler import SpanBudget
+from stream.closing import Closing
 from stream.compiled import warm_up
 from stream.consumer_access import RECORDS_AT_ONCE
 from stream.detection_agents import Detection
-from stream.pipeline import Closing, Pipeline, Rules
+from stream.pipeline import Pipeline, Rules
 from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
@@ -93,8 +94,8 @@ def cost_us(shape: Shape, spans: int) -> float:
     for low in range(0, len(records), RECORDS_AT_ONCE):
         at_hand = records[low : low + RECORDS_AT_ONCE]
         decoded = decode_together([value for _, _, value in at_hand])
-        for offset, ((arrival_ns, partition, value), grouped) in enumerate(zip(at_hand, decoded, strict=True), low):
-            pipelines[partition].take(grouped or decode_spans(value)[0], offset, arrival_ns)
+        for offset, ((arrival_ns, partition, value), columns) in enumerate(zip(at_hand, decoded, strict=True), low):
+            pipelines[partition].take(columns or decode_spans(value)[0], offset, arrival_ns)
         closing.published()
     for pipeline in pipelines:
         pipeline.advance(records[-1][0] + 10**12)

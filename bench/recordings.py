@@ -13,9 +13,10 @@ from pathlib import Path
 
 from stream import compiled
 from stream.assembler import SpanBudget
+from stream.closing import Closing
 from stream.consumer_access import RECORDS_AT_ONCE
 from stream.hooks import Hooks
-from stream.pipeline import Closing, Outgoing, Pipeline, Rules
+from stream.pipeline import Outgoing, Pipeline, Rules
 from stream.router import decode_record, encoded_records, split_by_partition
 from stream.settings import StreamSettings
 from tests.tracecore.recordings import deliveries
@@ -91,8 +92,8 @@ def assembled(name: str) -> tuple[int, int, int, float, str]:
         published: list[Outgoing] = []
         for partition, share in split_by_partition(spans, PARTITIONS).items():
             sent = list(encoded_records(share))
-            for record, grouped in zip(sent, decode_together(sent), strict=True):
-                published += pipelines[partition].take(grouped or decode_spans(record)[0], offset, arrival_ns)
+            for record, columns in zip(sent, decode_together(sent), strict=True):
+                published += pipelines[partition].take(columns or decode_spans(record)[0], offset, arrival_ns)
         if offset % RECORDS_AT_ONCE == 0:
             published += closing.published()
         busy_s += time.process_time() - begun_s

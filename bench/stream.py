@@ -25,12 +25,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from bench.figures import Figure, tell
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.process import ManagedProcess, free_port
-from stream.assembler import Assembler, SpanBudget
+from stream.assembler import SpanBudget
+from stream.closing import Closing
+from stream.compiled import warm_up
 from stream.consumer_access import RECORDS_AT_ONCE
 from stream.settings import StreamSettings
 from tests.services import create_topic
 from tests.stream.workload import Load, load
-from tracecore.batch_decoding import decode_together, warm_up
+from tracecore.batch_decoding import decode_together
 from tracecore.otlp import decode_spans
 from tracecore.topics import Topics
 
@@ -56,15 +58,15 @@ def live_bytes_per_span(spans: int) -> float:
     """What an open trace's spans cost, everything that hangs on them included."""
     warm_up()
     work = load(traces=spans // 10, spans_per_trace=10, partitions=1, seed=1, start_ns=time.time_ns())
-    assembler = Assembler(StreamSettings().limits, SpanBudget(10**9))
+    assembler = Closing().new_assembler(StreamSettings().limits, SpanBudget(10**9))
     values = [value for _, value in work.records]
     decode_together(values[:RECORDS_AT_ONCE])  # makes the room where a worker scans
     gc.collect()
     tracemalloc.start()
     for low in range(0, len(values), RECORDS_AT_ONCE):
         at_hand = values[low : low + RECORDS_AT_ONCE]
-        for offset, (value, grouped) in enumerate(zip(at_hand, decode_together(at_hand), strict=True), low):
-            assembler.add(grouped or decode_spans(value)[0], offset, 1)
+        for offset, (value, columns) in enumerate(zip(at_hand, decode_together(at_hand), strict=True), low):
+            assembler.add(columns or decode_spans(value)[0], offset, 1)
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     return taken / assembler.counts.spans

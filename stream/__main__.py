@@ -3,14 +3,12 @@
 import asyncio
 import logging
 import sys
-import threading
-import time
 
 import faust
 
 from stream.alerting.settings import AlertingSettings
 from stream.app import create_app
-from stream.compiled import warm_up
+from stream.compiled import warm_up_beside
 from stream.settings import StreamSettings
 from stream.topic_creation import create_topics, partitions_of
 from stream.watchdog import watch
@@ -24,15 +22,6 @@ logger = logging.getLogger("stream")
 async def _prepared(kafka: KafkaSettings, settings: StreamSettings) -> int:
     await create_topics(kafka, kafka.topics.specs(), settings.broker_timeout_s)
     return await partitions_of(kafka, kafka.topics.spans)
-
-
-def _compile() -> None:
-    """Until this is done, spans are decoded and traces analysed by plain Python."""
-    began = time.monotonic()
-    if warm_up():
-        logger.info("analysis of traces is compiled, after %.1f s", time.monotonic() - began)
-    else:
-        logger.warning("analysis of traces is not compiled: numba is missing, or NUMBA_CACHE_DIR cannot be written")
 
 
 def main() -> None:
@@ -49,7 +38,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     watch(app)
-    threading.Thread(target=_compile, name="compiler", daemon=True).start()
+    warm_up_beside()
     faust.Worker(app, loglevel="INFO", quiet=True, override_logging=False).execute_from_commandline()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import faust
+import numpy as np
 
 from stream.alerting.settings import AlertingSettings
 from stream.detection.answered_calls import AnsweredCalls
@@ -12,6 +13,7 @@ from stream.detection.round import encoded_rounds
 from stream.detection.slow_spans import SlowSpans
 from stream.hooks import Hooks
 from stream.rules_source import RulesSource
+from tracecore.batch_analysis import ClosedTraces
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
 from tracecore.otlp import resource_attributes
@@ -47,17 +49,23 @@ class Judges:
         """``on_trace`` of each, in their order."""
         self._answered.learn_all(closed)
         self._learn_criticality(closed)
-        slow = self._slow.on_traces(closed)
-        return [[*self._errors.on_trace(trace), *found] for trace, found in zip(closed, slow, strict=True)]
+        found = self._slow.on_traces(closed)
+        for place in _with_errors(closed):
+            found[place] = [*self._errors.on_trace(closed[place]), *found[place]]
+        return found
 
     def _learn_criticality(self, closed: Sequence[ClosedTrace]) -> None:
         # A few objects, hundreds of times: hardly ever does one of them say how critical its service is.
-        tables = {id(trace.resources): trace.resources for trace in closed}
-        distinct = {id(resource): resource for table in tables.values() for resource in table}
+        tables = list(
+            closed.resources_of() if isinstance(closed, ClosedTraces) else (trace.resources for trace in closed)
+        )
+        distinct = {
+            id(resource): resource for table in {id(table): table for table in tables}.values() for resource in table
+        }
         telling = {key: criticality for key, resource in distinct.items() if (criticality := _criticality(resource))}
         if telling:
-            for trace in closed:
-                for resource in trace.resources:
+            for table in tables:
+                for resource in table:
                     if criticality := telling.get(id(resource)):
                         self._criticality[resource.service] = criticality
 
@@ -69,6 +77,14 @@ class Judges:
         return encoded_rounds(
             own, closed_until_ns, arrival_ns, partition, partitions, self._replay_id, self._criticality
         )
+
+
+def _with_errors(closed: Sequence[ClosedTrace]) -> Sequence[int]:
+    """Which traces may have spans that failed."""
+    if not isinstance(closed, ClosedTraces):
+        return range(len(closed))
+    places: list[int] = np.flatnonzero(closed.needs_repair | (closed.error_counts > 0)).tolist()
+    return places
 
 
 @lru_cache(maxsize=4096)

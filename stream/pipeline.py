@@ -6,28 +6,24 @@ It decides and sends nothing: every call returns the records to publish. The sam
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import groupby
-from operator import itemgetter
 from typing import NamedTuple
 
-from stream.assembler import Assembler, Limits, Revision, SpanBudget
-from stream.attempt import attempt
+from stream.assembler import Limits, Revision, SpanBudget
+from stream.closing import Closing
 from stream.handover import Handover, HandoverRecord, handover_records
-from stream.hooks import Hooks, TraceHook, TracesHook
+from stream.hooks import Hooks, TraceHook
 from stream.sampling import KEPT_BY_RULE, Sampler, SamplingRule
 from stream.windows import ToCount, WindowLimits, Windows
-from tracecore.analysis import Gathered
-from tracecore.batch_analysis import closed_traces
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import UndecodableRecord
 from tracecore.finding import Finding
-from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import encode_spans
+from tracecore.record_spans import RecordSpans
 from tracecore.span import Span
 from tracecore.topics import REPLAY_HEADER, Topics
 from tracecore.window import WINDOW_NS, OperationWindow, Window
-from tracecore.wire import encode_finding, encode_trace, encode_window
+from tracecore.wire import encode_finding, encode_trace, encode_window, whole_trace
 
 logger = logging.getLogger(__name__)
 
@@ -84,44 +80,6 @@ class Tally:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
-class Closing:
-    """Traces of one stream of spans that closed and wait to be published, for many are analysed cheaper than one.
-
-    Shared by the pipelines of its partitions: detection hears of traces in the order in which they closed, however
-    many wait. They wait a tenth of a second at most; no watermark may pass them.
-    """
-
-    def __init__(self, replay_id: str = "") -> None:
-        self._replay_id = replay_id
-        self._waiting: list[tuple[Pipeline, Revision]] = []
-
-    def add(self, pipeline: "Pipeline", revisions: Sequence[Revision]) -> None:
-        """Traces of one partition that closed."""
-        self._waiting += [(pipeline, revision) for revision in revisions]
-
-    def published(self) -> list[Outgoing]:
-        """What comes of all that waits."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return []
-        traces = self._analysed([revision for _, revision in waiting])
-        misdated = _counted(waiting, traces)
-        findings = _judged(waiting, traces)
-        out: list[Outgoing] = []
-        for (pipeline, revision), trace, odd, found in zip(waiting, traces, misdated, findings, strict=True):
-            out += pipeline.published(revision, trace, odd, found)
-        return out
-
-    def _analysed(self, revisions: Sequence[Revision]) -> Sequence[ClosedTrace | Exception]:
-        gathered = [revision.gathered() for revision in revisions]
-        try:
-            return closed_traces(gathered, self._replay_id)
-        except Exception:
-            # Each alone then, so that the one to blame is found.
-            logger.exception("bug at one of %d traces", len(revisions))
-            return [attempt(_analysed_alone, one, self._replay_id) for one in gathered]
-
-
 class Pipeline:
     """One partition of the source topic; of a replay, one partition of one replay.
 
@@ -135,12 +93,13 @@ class Pipeline:
         budget: SpanBudget,
         hooks: Hooks,
         replay_id: str = "",
-        closing: "Closing | None" = None,
+        closing: Closing | None = None,
         told_until_ns: int = 0,
     ) -> None:
         """``told_until_ns`` is how far the windows of a predecessor that was killed had closed."""
         self.partition = partition
-        self.assembler = Assembler(rules.limits, budget)
+        self._closing = closing or Closing(replay_id)
+        self.assembler = self._closing.new_assembler(rules.limits, budget)
         self.windows = Windows(partition, rules.window_limits, told_until_ns)
         self.tally = Tally()
         self._rules = rules
@@ -151,7 +110,6 @@ class Pipeline:
         self._replay_id = replay_id
         self._headers = ((REPLAY_HEADER, replay_id.encode()),) if replay_id else ()
         self._sampler = Sampler(rules.sampling)
-        self._closing = closing or Closing(replay_id)
         self._told_until_ns = 0
 
     @property
@@ -174,7 +132,7 @@ class Pipeline:
         return self.move(now_ns) + self._closing.published()
 
     def take(
-        self, spans: GroupedSpans | Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False
+        self, spans: RecordSpans | Sequence[Span], offset: int, arrival_ns: int, is_known: bool = False
     ) -> list[Outgoing]:
         """Take the spans of one record; what comes of them before any trace closes.
 
@@ -183,7 +141,7 @@ class Pipeline:
         self._closing.add(self, self.assembler.add(spans, offset, arrival_ns))
         out: list[Outgoing] = []
         if self._hooks.span_hook is not None and not is_known:
-            looked_at = spans.failed() if isinstance(spans, GroupedSpans) else spans
+            looked_at = spans.failed() if isinstance(spans, RecordSpans) else spans
             findings = self._hooks.span_hook.on_spans(looked_at, arrival_ns, self.partition)
             for finding in findings:
                 self.assembler.mark_interesting(bytes.fromhex(finding.trace_id))
@@ -216,14 +174,25 @@ class Pipeline:
         self.windows.take_over(handover.decoded_windows(), handover.closed_until_ns, offset)
         self._told_until_ns = max(self._told_until_ns, handover.closed_until_ns)
 
-    def counted(self, closed: Sequence[tuple[Revision, ClosedTrace]]) -> list[set[bytes] | Exception]:
-        """Count traces that closed into windows; the ids of spans with times that are not credible."""
-        return self.windows.count_all(
-            [
-                ToCount(trace, revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
-                for revision, trace in closed
-            ]
+    def counted(self, revision: Revision, trace: ClosedTrace) -> set[bytes]:
+        """Count a trace that closed into windows; the ids of spans with times that are not credible."""
+        return self.windows.count_revision(
+            ToCount(trace, revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
         )
+
+    def whole_record(self, trace_id: bytes, head: memoryview) -> Outgoing | None:
+        """The record of a trace that compiled code wrote, and in which there is nothing odd.
+
+        None if whether it is kept is yet to be judged, or it is too large for a record: see ``published``.
+        """
+        if not self._sampler.keeps_all:
+            return None
+        record = whole_trace(head, KEPT_BY_RULE, self._replay_id)
+        if record is None:
+            return None
+        self.tally.traces += 1
+        self.tally.trace_records += 1
+        return Outgoing(self._traces_topic, trace_id.hex().encode(), record, None, self._headers, self.partition)
 
     def published(
         self,
@@ -333,51 +302,6 @@ class Pipeline:
         self.tally.findings += 1
         # With the time of sending: Kafka would delete what carries a replay's times by their age, unread.
         return Outgoing(self._topics.findings, key, value, None, self._headers)
-
-
-def _analysed_alone(gathered: Gathered, replay_id: str) -> ClosedTrace:
-    return closed_traces([gathered], replay_id)[0]
-
-
-def _counted(
-    waiting: Sequence[tuple[Pipeline, Revision]], traces: Sequence[ClosedTrace | Exception]
-) -> list[set[bytes] | Exception]:
-    """By trace what ``Pipeline.counted`` says; each pipeline counts its own, in their order."""
-    counted: list[set[bytes] | Exception] = [set()] * len(waiting)
-    by_pipeline: dict[Pipeline, tuple[list[int], list[tuple[Revision, ClosedTrace]]]] = {}
-    for place, ((pipeline, revision), trace) in enumerate(zip(waiting, traces, strict=True)):
-        if not isinstance(trace, Exception):
-            places, closed = by_pipeline.setdefault(pipeline, ([], []))
-            places.append(place)
-            closed.append((revision, trace))
-    for pipeline, (places, closed) in by_pipeline.items():
-        for place, misdated in zip(places, pipeline.counted(closed), strict=True):
-            counted[place] = misdated
-    return counted
-
-
-def _judged(
-    waiting: Sequence[tuple[Pipeline, Revision]], traces: Sequence[ClosedTrace | Exception]
-) -> list[list[Finding] | Exception]:
-    """By trace what detection finds in it. It hears of traces in the order in which they closed."""
-    judged: list[list[Finding] | Exception] = []
-    closed = [(pipeline.trace_hook, trace) for (pipeline, _), trace in zip(waiting, traces, strict=True)]
-    for hook, group in groupby(closed, itemgetter(0)):
-        judged += _judged_by(hook, [trace for _, trace in group])
-    return judged
-
-
-def _judged_by(hook: TraceHook | None, traces: Sequence[ClosedTrace | Exception]) -> list[list[Finding] | Exception]:
-    if hook is None:
-        return [[] for _ in traces]
-    sound = [trace for trace in traces if not isinstance(trace, Exception)]
-    if isinstance(hook, TracesHook) and len(sound) == len(traces):
-        try:
-            return [*hook.on_traces(sound)]
-        except Exception:
-            # One by one then, so that the one to blame is found.
-            logger.exception("bug at one of %d traces", len(traces))
-    return [trace if isinstance(trace, Exception) else attempt(hook.on_trace, trace) for trace in traces]
 
 
 def window_key(window: Window) -> bytes:

@@ -15,6 +15,8 @@ from tracecore.closed_trace import ClosedTrace
 MIN_TRACES = 100
 #: Why a trace is kept where the rule keeps all.
 KEPT_BY_RULE = "all"
+#: All that a trace may be kept by; "": it is not.
+KEPT_BY = ("", KEPT_BY_RULE, "error", "anomaly", "new_dependency", "slow", "share")
 #: Root operations and dependencies that a partition remembers, at most.
 MAX_REMEMBERED = 10_000
 #: Counts are halved at this many: what was slow last week does not decide what is slow now.

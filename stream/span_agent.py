@@ -17,18 +17,20 @@ from faust.types import TP
 from stream.arrival_order import Held, next_in_order
 from stream.assembler import Counts, SpanBudget
 from stream.attempt import attempt
+from stream.closing import Closing
+from stream.compiled import is_warming
 from stream.consumer_access import RECORDS_AT_ONCE, at_hand, commit, last_fetch, notes, seek, starts
 from stream.continuity import Cursor
 from stream.handover import decode_handover, is_timely
 from stream.hooks import Hooks
 from stream.outlet import Outlet
-from stream.pipeline import Closing, Outgoing, Pipeline, Rules, Tally
+from stream.pipeline import Outgoing, Pipeline, Rules, Tally
 from stream.watermark import changed_watermarks, watermark
 from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import MalformedPayload, UndecodableRecord
-from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import decode_spans
+from tracecore.record_spans import RecordSpans
 from tracecore.topics import HANDOVER_HEADER, REPLAY_END_HEADER, REPLAY_HEADER
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ TICK_S = 0.1
 REPLAY_STEP_NS = 1_000_000_000
 #: How long traces that closed wait for others: what two records close took 13 us a span, and what thirty close 4.6.
 CLOSE_TOGETHER_S = 0.1
+
+#: How often a worker that has begun looks whether compiled code is there.
+WARMING_STEP_S = 0.05
 
 HooksFor = Callable[[str], Hooks]
 NewPipeline = Callable[["Source", str], Pipeline]
@@ -167,6 +172,8 @@ class SpanAgent:
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
             missing: dict[TP, Source] = {}
+            while is_warming():  # noqa: ASYNC110 (a thread ends it, which knows no loop)
+                await asyncio.sleep(WARMING_STEP_S)
             messages = [event.message, *at_hand(self._app, stream, RECORDS_AT_ONCE - 1)]
             async with self._publishing:
                 await self._outlet.send(self._taken_of(messages, missing))
@@ -249,7 +256,7 @@ class SpanAgent:
         logger.warning("%s[%d]: records from offset %d on did not come, reading again", tp.topic, tp.partition, offset)
         await seek(self._app, tp, offset)
 
-    def _decoded(self, messages: Sequence[Any]) -> Sequence[GroupedSpans | None]:
+    def _decoded(self, messages: Sequence[Any]) -> Sequence[RecordSpans | None]:
         """Many are decoded cheaper than one; None is left to the plain decoder, and to its judgement."""
         decoded = attempt(decode_together, [message.value or b"" for message in messages])
         if isinstance(decoded, Exception):
@@ -257,7 +264,7 @@ class SpanAgent:
             return [None] * len(messages)
         return decoded
 
-    def _taken(self, message: Any, source: Source, spans: GroupedSpans | None) -> list[Outgoing]:
+    def _taken(self, message: Any, source: Source, spans: RecordSpans | None) -> list[Outgoing]:
         try:
             return self._read(message, source, spans)
         except Exception as error:
@@ -266,7 +273,7 @@ class SpanAgent:
             logger.exception("bug at %s[%d]@%d", message.topic, message.partition, message.offset)
             return [self._dead_letter(message, message.value or b"", f"bug: {error!r}")]
 
-    def _read(self, message: Any, source: Source, spans: GroupedSpans | None) -> list[Outgoing]:
+    def _read(self, message: Any, source: Source, spans: RecordSpans | None) -> list[Outgoing]:
         offset = message.offset
         if source.is_guess:
             source.forget_guess()
@@ -326,6 +333,8 @@ class SpanAgent:
 
     async def _on_tick(self) -> None:
         """Move the watermark of partitions that are silent: read to their end, as the broker's last answer told."""
+        if is_warming():
+            return
         silent: list[tuple[Source, float]] = []
         for tp, source in [] if self._stopped else list(self.sources.items()):
             fetched = last_fetch(self._app, tp)

@@ -19,17 +19,18 @@ the other's windows had closed as of what it committed, and counts nothing into 
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from stream.attempt import attempt
-from tracecore.analysed import AnalysedSpans, PackedSpans
+from tracecore.analysed import AnalysedSpans
+from tracecore.batch_analysis import ClosedTraces
 from tracecore.buckets import SUB_BITS, Buckets, merged
 from tracecore.closed_trace import NO_GAP, ClosedTrace, TracedSpan
 from tracecore.peers import peer_of
 from tracecore.span import ONE_SPAN_MILLI, Span, SpanKind, StatusCode
+from tracecore.stretches import stretches
 from tracecore.tree import shared_span_id
 from tracecore.window import PARTS_APART, WINDOW_NS, HopWindow, OperationWindow, Window, window_start
 
@@ -41,7 +42,8 @@ except (ImportError, RuntimeError):  # no numba, or no place for what it compile
     window_tally = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from stream.window_tally import Tally
+    from stream.revision_columns import RevisionColumns
+    from stream.window_tally import Array, Tally
 
 #: Operations beyond ``max_series`` are counted under this name: a service that puts ids into names harms itself only.
 OTHER_OPERATION = "(other)"
@@ -200,19 +202,33 @@ class Windows:
         """The lowest offset that a window rests on which did not close yet."""
         return min((window.first_offset for window in self._windows.values() if not window.closed), default=None)
 
-    def count_all(self, revisions: Sequence[ToCount]) -> list[set[bytes] | Exception]:
-        """``count`` of each, in their order; those that were analysed together are added up by compiled code.
+    def count_columns(
+        self, closed: ClosedTraces, revisions: "RevisionColumns", places: "Array"
+    ) -> dict[int, set[bytes] | Exception]:
+        """``count_revision`` of those at ``places``, in their order; by place what it says, if that is not empty.
 
         A bug at one does not keep the others from being counted: it is returned in its place.
         """
-        misdated: list[set[bytes] | Exception] = []
-        for spans, group in groupby(revisions, _analysed):
-            run = list(group)
-            counted = self._count_together(spans, run) if spans is not None else None
-            misdated += counted if counted is not None else [attempt(self._count, revision) for revision in run]
-        return misdated
+        odd: dict[int, set[bytes] | Exception] = {}
+        is_alone = closed.needs_repair[places] | (revisions.traces["counted"][places] > 0)
+        for low, high in stretches(is_alone):
+            some = places[low:high]
+            together = None if is_alone[low] else self._count_together(closed, revisions, some)
+            if together is not None:
+                odd |= together
+                continue
+            alone = {place: attempt(self._count_place, closed, revisions, place) for place in some.tolist()}
+            odd |= {place: misdated for place, misdated in alone.items() if misdated}
+        return odd
 
-    def _count(self, revision: ToCount) -> set[bytes]:
+    def _count_place(self, closed: ClosedTraces, revisions: "RevisionColumns", place: int) -> set[bytes]:
+        revision = revisions[place]
+        return self.count_revision(
+            ToCount(closed[place], revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
+        )
+
+    def count_revision(self, revision: ToCount) -> set[bytes]:
+        """``count`` of the spans that no earlier revision held."""
         spans = revision.spans
         return self.count(
             revision.closed,
@@ -320,34 +336,32 @@ class Windows:
             else:
                 self._hop(window, series.caller, series.callee, series.operation).restore(series, series.gap)
 
-    def _count_together(self, spans: AnalysedSpans, run: Sequence[ToCount]) -> list[set[bytes] | Exception] | None:
+    def _count_together(
+        self, closed: ClosedTraces, revisions: "RevisionColumns", places: "Array"
+    ) -> dict[int, set[bytes]] | None:
         """None, with nothing counted, if they are better counted one by one."""
         if window_tally is None or not window_tally.is_warm():
             return None
-        limits, told_until_ns = self._limits, self._told_until_ns
-        numbers = [revision.closed.spans.trace for revision in run]  # type: ignore[attr-defined]
-        trace_ids = [revision.closed.trace_id for revision in run]
+        limits, spans, traces = self._limits, closed.analysed, revisions.traces[places]
         tally = attempt(
             window_tally.tallied,
             spans,
             window_tally.Counted(
-                numbers, trace_ids, [one.arrival_ns for one in run], [one.first_offset for one in run]
+                places, traces["high"], traces["low"], traces["last_arrival_ns"], traces["first_offset"]
             ),
-            window_tally.TallyLimits(limits.past_ns, limits.future_ns, limits.in_time_ns, told_until_ns),
+            window_tally.TallyLimits(limits.past_ns, limits.future_ns, limits.in_time_ns, self._told_until_ns),
         )
         if isinstance(tally, Exception):
-            logger.error("bug at one of %d traces", len(run), exc_info=tally)
+            logger.error("bug at one of %d traces", len(places), exc_info=tally)
             return None
         if tally is None or not self._has_room(spans, tally):
             return None
-        self._add(spans, tally, [*(trace_id.hex() for trace_id in trace_ids), ""])
-        misdated: list[set[bytes]] = [set() for _ in run]
-        if len(tally.misdated):
-            place = {number: k for k, number in enumerate(numbers)}
-            traces = np.searchsorted(spans.first, tally.misdated, side="right") - 1
-            for span, number in zip(tally.misdated.tolist(), traces.tolist(), strict=True):
-                misdated[place[number]].add(spans.spans[span].span_id)
-        return [*misdated]
+        self._add(spans, tally, [closed.trace_ids[place] for place in places.tolist()])
+        misdated: dict[int, set[bytes]] = {}
+        of = np.searchsorted(spans.first, tally.misdated, side="right") - 1
+        for span, place in zip(tally.misdated.tolist(), of.tolist(), strict=True):
+            misdated.setdefault(place, set()).add(spans.spans[span].span_id)
+        return misdated
 
     def _has_room(self, spans: AnalysedSpans, tally: "Tally") -> bool:
         """True if no window will hold too many series: which of them are summed up hangs on the order of spans."""
@@ -367,7 +381,7 @@ class Windows:
                 return False
         return True
 
-    def _add(self, spans: AnalysedSpans, tally: "Tally", trace_ids: Sequence[str]) -> None:
+    def _add(self, spans: AnalysedSpans, tally: "Tally", trace_ids: Sequence[bytes]) -> None:
         windows = [self._window(start_ns, part, offset) for start_ns, part, offset in tally.windows.tolist()]
         operations, calls = spans.operations.keys, spans.calls.keys
         histograms: list[Buckets] = []
@@ -376,7 +390,8 @@ class Windows:
                 series = self._operation(windows[window], *operations[key])
             else:
                 series = self._hop(windows[window], *calls[key - len(operations)])
-            series.add(count, milli, error_milli, slowest_ns, trace_ids[slowest], trace_ids[failed])
+            slowest_id, failed_id = (trace_ids[trace].hex() if trace >= 0 else "" for trace in (slowest, failed))
+            series.add(count, milli, error_milli, slowest_ns, slowest_id, failed_id)
             histograms += (series.duration, series.second)
         for histogram, bucket, count in tally.buckets.tolist():
             buckets = histograms[histogram]
@@ -452,12 +467,6 @@ def _client_of(span: TracedSpan, by_id: dict[bytes, TracedSpan]) -> TracedSpan |
         return None
     parent = by_id.get(span.tree_parent_id)
     return parent if parent is not None and parent.kind in _CALLING else None
-
-
-def _analysed(revision: ToCount) -> AnalysedSpans | None:
-    """What holds the spans of a revision as columns, if all of them are to be counted."""
-    spans: object = revision.closed.spans
-    return spans.source if isinstance(spans, PackedSpans) and not revision.counted else None
 
 
 def _ids(spans: Sequence[Span]) -> set[bytes]:

@@ -1,14 +1,13 @@
 """Many traces analysed at once: what needs no repair by compiled code, the rest one by one.
 
 Compiled code wants columns, and to call it costs as much as to analyse a few spans. A record closes as many traces as
-it opens, so under load there are always enough. Until it has compiled, or where numba is not installed, all go one by
-one.
+it opens, so under load there are always enough.
 """
 
-from array import array
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
 
 import numpy as np
 
@@ -25,10 +24,9 @@ from tracecore.span_columns import (
     SPAN_ID,
     START_NS,
     STATUS,
+    TRACE_HIGH,
+    TRACE_LOW,
     SpanColumns,
-    SpansInParts,
-    columns_of,
-    joined,
     numbered,
 )
 
@@ -44,36 +42,54 @@ if TYPE_CHECKING:
 MIN_SPANS = 40
 
 _ERROR = int(StatusCode.ERROR)
+_REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
 
 Array = np.ndarray[Any, Any]
 
 
-def closed_traces(gathered: Sequence[Gathered], replay_id: str = "") -> list[ClosedTrace]:
-    """``closed_trace`` of each, in their order. Raises what that raises.
+class GatheredColumns(NamedTuple):
+    """``Gathered`` of many traces: those of trace ``t`` are spans ``first[t]`` to ``first[t + 1]``, at least one.
 
-    Spans and critical paths may be such that are made when somebody looks (``tracecore.packed``).
+    The rest has a value a trace; reasons are numbers of those that ``CloseReason`` has.
     """
-    if not _is_warm() or sum(len(one.spans) for one in gathered) < MIN_SPANS:
-        return [_alone(one, replay_id) for one in gathered]
-    return _together(gathered, replay_id)
+
+    spans: SpanColumns
+    first: Array
+    revisions: Array
+    reasons: Array
+    first_arrivals_ns: Array
+    last_arrivals_ns: Array
+    duplicate_counts: Array
+
+    def trace_ids(self) -> list[bytes]:
+        """The id of each."""
+        ids: list[bytes] = self.packed_ids().view("V16")[:, 0].tolist()
+        return ids
+
+    def packed_ids(self) -> Array:
+        """The halves of each id, the first byte the highest."""
+        return self.spans.table[TRACE_HIGH : TRACE_LOW + 1, self.first[:-1]].T.astype(">i8", order="C")
+
+    def spans_of(self, trace: int) -> list[Span]:
+        """The spans of a trace, made."""
+        return self.spans[int(self.first[trace]) : int(self.first[trace + 1])]
+
+    def one(self, trace: int) -> Gathered:
+        """A trace as those that are analysed one by one."""
+        spans = self.spans_of(trace)
+        return Gathered(
+            spans[0].trace_id,
+            spans,
+            int(self.revisions[trace]),
+            _REASONS[self.reasons[trace]],
+            int(self.first_arrivals_ns[trace]),
+            int(self.last_arrivals_ns[trace]),
+            int(self.duplicate_counts[trace]),
+        )
 
 
-def warm_up() -> bool:
-    """Compile, or load what was compiled; False if there is nothing to compile with. Takes seconds the first time."""
-    if forest is None:
-        return False
-    for module in (packing, shared_tables, named_peers, link_columns, forest):
-        module.warm_up()
-    return True
-
-
-def _is_warm() -> bool:
-    return forest is not None and all(
-        module.is_warm() for module in (forest, link_columns, named_peers, shared_tables, packing)
-    )
-
-
-def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
+def analysed_alone(one: Gathered, replay_id: str = "") -> ClosedTrace:
+    """``closed_trace`` of what was gathered."""
     return closed_trace(
         one.trace_id,
         one.spans,
@@ -86,89 +102,168 @@ def _alone(one: Gathered, replay_id: str) -> ClosedTrace:
     )
 
 
-def _together(gathered: Sequence[Gathered], replay_id: str) -> list[ClosedTrace]:
-    trace_ids, spans_of, revisions, reasons, first_arrivals, last_arrivals, duplicate_counts = zip(
-        *gathered, strict=True
-    )
-    given = _given(spans_of)
-    told = _told(trace_ids, reasons, revisions, first_arrivals, last_arrivals, duplicate_counts)
-    if given is None or told is None:
-        return [_alone(one, replay_id) for one in gathered]
-    found = forest.forest_of(given.columns, MAX_SKEW_NS)
-    analysed = AnalysedSpans(given.spans, given.columns, found, given.service_names)
-    # First of all: it may find more that needs repair.
-    links = link_columns.links_of(analysed)
-    first, numbers = analysed.first, range(len(gathered))
-    # A trace without spans needs repair, and has no root: who repairs it says so.
-    roots = np.minimum(first[:-1], len(given.spans) - 1)
-    error_counts = np.diff(np.concatenate(((0,), np.cumsum(analysed.failed)))[first])
-    counts_milli = analysed.counts_milli[roots]
-    resource_of, resources = shared_tables.shared_tables(
-        first, analysed.resources, found.local_resources, given.resources
-    )
-    scope_of, scopes = shared_tables.shared_tables(first, analysed.scopes, found.local_scopes, given.scopes)
-    services = [tuple(sorted({resource.service for resource in table})) for table in resources]
-    values = packing.TraceValues(
-        analysed.needs_repair, *told, found.starts, found.ends, error_counts, found.origins, counts_milli,
-        resource_of, scope_of,
-    )  # fmt: skip
-    shared = packing.Shared(
-        *map(packing.texts, (links.names, given.spans.names, link_columns.TYPES, services, resources, scopes))
-    )
-    heads = analysed.heads(values, links.values, shared)
-    of_resources = resource_of.tolist()
-    columns: dict[str, Iterable[Any]] = {
-        "trace_id": trace_ids,
-        "revision": revisions,
-        "reason": reasons,
-        "root_span_id": analysed.ids_of(roots),
-        "root_service": map(given.service_names.__getitem__, analysed.services[roots].tolist()),
-        "root_name": map(given.spans.names.__getitem__, analysed.names[roots].tolist()),
-        "start_ns": found.starts.tolist(),
-        "end_ns": found.ends.tolist(),
-        "first_arrival_ns": first_arrivals,
-        "last_arrival_ns": last_arrivals,
-        "span_count": np.diff(first).tolist(),
-        "error_count": error_counts.tolist(),
-        "duplicate_count": duplicate_counts,
-        "missing_root": repeat(False),
-        "missing_parents": repeat(0),
-        "error_origin": analysed.ids_of(np.where(found.origins >= 0, roots + found.origins, -1)),
-        "count_milli": counts_milli.tolist(),
-        "services": map(services.__getitem__, of_resources),
-        "critical_path": map(PackedPath, repeat(analysed), numbers),
-        "links": map(link_columns.PackedLinks, repeat(links), numbers),
-        "warnings": repeat(()),
-        "resources": map(resources.__getitem__, of_resources),
-        "scopes": map(scopes.__getitem__, scope_of.tolist()),
-        "spans": map(PackedSpans, repeat(analysed), numbers),
-        "sampled_by": repeat(""),
-        "replay_id": repeat(replay_id),
-    }
-    closed = list(map(ClosedTrace, *columns.values()))
-    for trace, head in zip(closed, heads, strict=True):
-        trace.head = head  # type: ignore[misc]  # mypy knows no slots that a dataclass inherits
-    for t in np.nonzero(analysed.needs_repair)[0].tolist():
-        closed[t] = _alone(gathered[t], replay_id)
-    return closed
+def warm_up() -> bool:
+    """Compile, or load what was compiled; False if there is nothing to compile with. Takes seconds the first time."""
+    if forest is None:
+        return False
+    for module in (packing, shared_tables, named_peers, link_columns, forest):
+        module.warm_up()
+    return True
 
 
-def _told(
-    trace_ids: Sequence[bytes], reasons: Sequence[CloseReason], *integers: Sequence[int]
-) -> tuple[Array, Array, Array, Array, Array, Array] | None:
-    """What assemblers know of traces, as ``packing.TraceValues`` has it: ids, revisions, reasons, arrivals, duplicates.
+def is_warm() -> bool:
+    """True once ``warm_up`` is done: from then on nothing waits for the compiler."""
+    return forest is not None and all(
+        module.is_warm() for module in (forest, link_columns, named_peers, shared_tables, packing)
+    )
 
-    None if ids or numbers are such as no assembler tells.
+
+class ClosedTraces(Sequence[ClosedTrace]):
+    """Traces analysed together. One is made when somebody looks at it: what most need of it stands in columns.
+
+    ``analysed`` has their spans. Of a trace that ``needs_repair`` it says nothing: to look at that trace analyses it.
     """
-    ids = b"".join(trace_ids)
-    if len(ids) != packing.TRACE_ID_BYTES * len(trace_ids):
-        return None
-    try:
-        revisions, first_arrivals, last_arrivals, duplicate_counts = map(_integers, integers)
-    except OverflowError:
-        return None
-    reason_numbers = _integers(map(packing.REASON_NUMBERS.__getitem__, reasons))
-    return np.frombuffer(ids, np.uint8), revisions, reason_numbers, first_arrivals, last_arrivals, duplicate_counts
+
+    def __init__(self, gathered: GatheredColumns, replay_id: str) -> None:
+        self._gathered = gathered
+        self._replay_id = replay_id
+        self._given = given = _given(gathered)
+        self._found = forest.forest_of(given.columns, MAX_SKEW_NS)
+        self.analysed = AnalysedSpans(given.spans, given.columns, self._found, given.service_names)
+        # First of all: it may find more that needs repair.
+        self._links = link_columns.links_of(self.analysed)
+        self.needs_repair = self.analysed.needs_repair
+        self._repaired: dict[int, ClosedTrace] = {}
+
+    def __len__(self) -> int:
+        return len(self._gathered.revisions)
+
+    @overload
+    def __getitem__(self, index: int) -> ClosedTrace: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ClosedTrace]: ...
+    def __getitem__(self, index: int | slice) -> ClosedTrace | list[ClosedTrace]:
+        if isinstance(index, slice):
+            return [self[trace] for trace in range(*index.indices(len(self)))]
+        if not self.needs_repair[index]:
+            return self._made[index]
+        if index not in self._repaired:
+            self._repaired[index] = analysed_alone(self._gathered.one(index), self._replay_id)
+        return self._repaired[index]
+
+    def __iter__(self) -> Iterator[ClosedTrace]:
+        return (self[trace] for trace in range(len(self)))
+
+    @property
+    def revisions(self) -> Array:
+        """The revision of each."""
+        return self._gathered.revisions
+
+    @property
+    def last_arrivals_ns(self) -> Array:
+        """When the last span of each came."""
+        return self._gathered.last_arrivals_ns
+
+    @cached_property
+    def trace_ids(self) -> list[bytes]:
+        """The id of each."""
+        return self._gathered.trace_ids()
+
+    @cached_property
+    def error_counts(self) -> Array:
+        """How many spans of each failed."""
+        counts: Array = np.diff(np.concatenate(((0,), np.cumsum(self.analysed.failed)))[self.analysed.first])
+        return counts
+
+    @cached_property
+    def heads(self) -> list[memoryview]:
+        """Each as ``packing.packed_heads`` writes it."""
+        found, analysed, gathered, given = self._found, self.analysed, self._gathered, self._given
+        resource_of, resources = self._resources
+        scope_of, scopes = self._scopes
+        values = packing.TraceValues(
+            self.needs_repair, gathered.packed_ids().view(np.uint8).reshape(-1), gathered.revisions, gathered.reasons,
+            gathered.first_arrivals_ns, gathered.last_arrivals_ns, gathered.duplicate_counts, found.starts, found.ends,
+            self.error_counts, found.origins, analysed.counts_milli[self._roots], resource_of, scope_of,
+        )  # fmt: skip
+        shared = packing.Shared(
+            *map(
+                packing.texts,
+                (self._links.names, given.spans.names, link_columns.TYPES, self._services, resources, scopes),
+            )
+        )
+        return analysed.heads(values, self._links.values, shared)
+
+    def resources_of(self) -> Iterable[tuple[Resource, ...]]:
+        """The table of resources of each: many share one."""
+        of, tables = self._resources
+        return (
+            tables[number] if not repair else self[trace].resources
+            for trace, (number, repair) in enumerate(zip(of.tolist(), self.needs_repair.tolist(), strict=True))
+        )
+
+    @cached_property
+    def _roots(self) -> Array:
+        return self.analysed.first[:-1]
+
+    @cached_property
+    def _resources(self) -> tuple[Array, list[tuple[Resource, ...]]]:
+        analysed = self.analysed
+        return shared_tables.shared_tables(
+            analysed.first, analysed.resources, self._found.local_resources, self._given.resources
+        )
+
+    @cached_property
+    def _scopes(self) -> tuple[Array, list[tuple[Scope, ...]]]:
+        analysed = self.analysed
+        return shared_tables.shared_tables(
+            analysed.first, analysed.scopes, self._found.local_scopes, self._given.scopes
+        )
+
+    @cached_property
+    def _services(self) -> list[tuple[str, ...]]:
+        """By table of resources the names of their services."""
+        return [tuple(sorted({resource.service for resource in table})) for table in self._resources[1]]
+
+    @cached_property
+    def _made(self) -> list[ClosedTrace]:
+        """All, made together; those that need repair have no meaning."""
+        found, analysed, gathered, given, roots = self._found, self.analysed, self._gathered, self._given, self._roots
+        resource_of, resources = self._resources
+        scope_of, scopes = self._scopes
+        numbers, of_resources = range(len(self)), resource_of.tolist()
+        columns: dict[str, Iterable[Any]] = {
+            "trace_id": self.trace_ids,
+            "revision": gathered.revisions.tolist(),
+            "reason": map(_REASONS.__getitem__, gathered.reasons.tolist()),
+            "root_span_id": analysed.ids_of(roots),
+            "root_service": map(given.service_names.__getitem__, analysed.services[roots].tolist()),
+            "root_name": map(given.spans.names.__getitem__, analysed.names[roots].tolist()),
+            "start_ns": found.starts.tolist(),
+            "end_ns": found.ends.tolist(),
+            "first_arrival_ns": gathered.first_arrivals_ns.tolist(),
+            "last_arrival_ns": gathered.last_arrivals_ns.tolist(),
+            "span_count": np.diff(analysed.first).tolist(),
+            "error_count": self.error_counts.tolist(),
+            "duplicate_count": gathered.duplicate_counts.tolist(),
+            "missing_root": repeat(False),
+            "missing_parents": repeat(0),
+            "error_origin": analysed.ids_of(np.where(found.origins >= 0, roots + found.origins, -1)),
+            "count_milli": analysed.counts_milli[roots].tolist(),
+            "services": map(self._services.__getitem__, of_resources),
+            "critical_path": map(PackedPath, repeat(analysed), numbers),
+            "links": map(link_columns.PackedLinks, repeat(self._links), numbers),
+            "warnings": repeat(()),
+            "resources": map(resources.__getitem__, of_resources),
+            "scopes": map(scopes.__getitem__, scope_of.tolist()),
+            "spans": map(PackedSpans, repeat(analysed), numbers),
+            "sampled_by": repeat(""),
+            "replay_id": repeat(self._replay_id),
+        }
+        closed = list(map(ClosedTrace, *columns.values()))
+        for trace, head in zip(closed, self.heads, strict=True):
+            trace.head = head  # type: ignore[misc]  # mypy knows no slots that a dataclass inherits
+        return closed
 
 
 class _Given(NamedTuple):
@@ -181,11 +276,9 @@ class _Given(NamedTuple):
     scopes: list[Scope]
 
 
-def _given(traces: Sequence[Sequence[Span]]) -> _Given | None:
-    """What compiled code reads; None if numbers or ids do not fit, as in spans that no decoder made."""
-    spans = _columns(traces)
-    if spans is None:
-        return None
+def _given(gathered: GatheredColumns) -> _Given:
+    """What compiled code reads."""
+    spans = gathered.spans
     resource_of, resources = numbered([origin.resource for origin in spans.origins])
     scope_of, scopes = numbered([origin.scope for origin in spans.origins])
     service_of, service_names = numbered([resource.service for resource in resources])
@@ -193,7 +286,7 @@ def _given(traces: Sequence[Sequence[Span]]) -> _Given | None:
     host_of = np.array([hosts.setdefault(resource.host, len(hosts)) for resource in resources], np.int64)
     table, resource_of_span = spans.table, resource_of[spans.table[ORIGIN]]
     columns = forest.Columns(
-        _integers(accumulate(map(len, traces), initial=0)),
+        gathered.first,
         table[SPAN_ID].view(np.uint64),
         table[PARENT_ID].view(np.uint64),
         # What is beyond the middle reads as negative, and is analysed alone.
@@ -207,25 +300,3 @@ def _given(traces: Sequence[Sequence[Span]]) -> _Given | None:
         scope_of[table[ORIGIN]],
     )
     return _Given(spans, columns, service_names, resources, scopes)
-
-
-def _columns(traces: Sequence[Sequence[Span]]) -> SpanColumns | None:
-    """The spans of all traces, one trace after the other."""
-    plain = [span for spans in traces if not isinstance(spans, SpansInParts) for span in spans]
-    made = columns_of(plain)
-    if made is None or len(plain) == sum(map(len, traces)):
-        return made
-    parts: list[Any] = []
-    low = 0
-    for spans in traces:
-        if isinstance(spans, SpansInParts):
-            parts += spans.parts
-        else:
-            parts += (made, low, low + len(spans))
-            low += len(spans)
-    return joined(parts)
-
-
-def _integers(values: Iterable[int]) -> Array:
-    # An array of the standard library takes integers in a third of the time that numpy does.
-    return np.frombuffer(array("q", values), np.int64)

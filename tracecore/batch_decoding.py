@@ -5,39 +5,39 @@ The walk over the bytes is ``otlp_scan``'s. Texts are read here, and objects mad
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from tracecore import otlp
-from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import RejectedSpan, count_milli, interned_name, resource_of, scope_of, status_code
-from tracecore.span import Span
-from tracecore.span_columns import Origin
+from tracecore.record_spans import RecordSpans
+from tracecore.span import Span, StatusCode
+from tracecore.span_columns import COUNT_MILLI, ROWS, STATUS, Origin, SpanColumns
 
 try:
-    from tracecore import grouping, otlp_scan
+    from tracecore import otlp_scan
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
-    grouping = otlp_scan = None  # type: ignore[assignment]
+    otlp_scan = None  # type: ignore[assignment]
 
-#: A smaller request costs as much to hand over to compiled code as to decode.
-MIN_BYTES = 1000
+_ERROR = int(StatusCode.ERROR)
 
 
 def decode_spans(request: bytes) -> tuple[list[Span], list[RejectedSpan]]:
     """``otlp.decode_spans``, several times as fast. Raises what that raises."""
     (found,) = decode_together([request])
-    return (found.in_order(), []) if found is not None else otlp.decode_spans(request)
+    return (found.made(), []) if found is not None else otlp.decode_spans(request)
 
 
-def decode_together(requests: Sequence[bytes]) -> Sequence[GroupedSpans | None]:
+def decode_together(requests: Sequence[bytes]) -> Sequence[RecordSpans | None]:
     """The spans of each as columns, by compiled code; None if the request is for ``otlp.decode_spans``."""
-    if otlp_scan is None or not otlp_scan.is_warm() or sum(map(len, requests)) < MIN_BYTES:
+    if otlp_scan is None or not otlp_scan.is_warm() or not requests:
         return [None] * len(requests)
     return plain_spans(requests)
 
 
-def plain_spans(requests: Sequence[bytes]) -> Sequence[GroupedSpans | None]:
+def plain_spans(requests: Sequence[bytes]) -> Sequence[RecordSpans | None]:
     """The spans of each by compiled code; None if the request, or a text in it, is for the reference to judge."""
     found = otlp_scan.scanned(requests)
     try:
@@ -51,15 +51,21 @@ def plain_spans(requests: Sequence[bytes]) -> Sequence[GroupedSpans | None]:
         # Each alone then, so that the others are not the reference's, too.
         return [None] if len(requests) == 1 else [spans for request in requests for spans in plain_spans([request])]
     names = [interned_name(found.joined[at:end]) for at, end in found.names.tolist()]
-    spans = grouping.grouped(found, names, origins)
-    return [one if plain else None for one, plain in zip(spans, found.plain.tolist(), strict=True)]
+    # A copy: what was scanned stands where the next is scanned.
+    columns = SpanColumns(found.spans[:ROWS].copy(), names, origins, found.joined)
+    failed = np.searchsorted(np.flatnonzero(columns.table[STATUS] == _ERROR), found.first)
+    return [
+        RecordSpans(columns, low, high, has_failed) if plain else None
+        for (low, high), has_failed, plain in zip(
+            pairwise(found.first.tolist()), (np.diff(failed) > 0).tolist(), found.plain.tolist(), strict=True
+        )
+    ]
 
 
 def warm_up() -> bool:
     """Compile, or load what was compiled; False if there is nothing to compile with."""
     if otlp_scan is None:
         return False
-    grouping.warm_up()
     otlp_scan.warm_up()
     return True
 
@@ -74,7 +80,7 @@ def _read_statuses(found: "otlp_scan.Scanned") -> None:
     """Put the codes in that stand beside other things."""
     if not found.has_other_status:
         return
-    statuses = found.spans[otlp_scan.STATUS]
+    statuses = found.spans[STATUS]
     others = np.flatnonzero(statuses == otlp_scan.OTHER_STATUS)
     places = found.spans[otlp_scan.STATUS_AT : otlp_scan.STATUS_END + 1, others].T.tolist()
     statuses[others] = [status_code(found.joined[at:end]) for at, end in places]
@@ -86,4 +92,4 @@ def _read_counts(found: "otlp_scan.Scanned") -> None:
         return
     telling = np.flatnonzero(found.spans[otlp_scan.STATE_END])
     places = found.spans[otlp_scan.STATE_AT : otlp_scan.STATE_END + 1, telling].T.tolist()
-    found.spans[otlp_scan.COUNT_MILLI, telling] = [count_milli(found.joined[at:end].decode()) for at, end in places]
+    found.spans[COUNT_MILLI, telling] = [count_milli(found.joined[at:end].decode()) for at, end in places]

@@ -14,12 +14,27 @@ import numpy as np
 
 from tracecore.compiling import uncounted
 from tracecore.span import ONE_SPAN_MILLI
+from tracecore.span_columns import (
+    COUNT_MILLI,
+    END_NS,
+    KIND,
+    NAME,
+    ORIGIN,
+    PARENT_ID,
+    RAW_AT,
+    RAW_END,
+    ROWS,
+    SPAN_ID,
+    START_NS,
+    STATUS,
+    TRACE_HIGH,
+    TRACE_LOW,
+)
 
-#: Rows of the table of spans, which has a column a span. Places are positions in the request; a text is empty if it
-#: ends where it begins.
-RAW_AT, RAW_END, NAME, KIND, START_NS, END_NS, STATUS, STATUS_AT, STATUS_END, STATE_AT, STATE_END = range(11)
-COUNT_MILLI, SCOPE = 11, 12
-_SPAN_ROWS = 13
+#: Rows of the table of spans, beyond those of ``span_columns``: where a status and a tracestate stand. A text is
+#: empty if it ends where it begins. ``ORIGIN`` is the number of a scope.
+STATUS_AT, STATUS_END, STATE_AT, STATE_END = range(ROWS, ROWS + 4)
+_SPAN_ROWS = ROWS + 4
 #: Columns of the table of scopes.
 RESOURCE_AT, RESOURCE_END, RESOURCE_URL_AT, RESOURCE_URL_END, SCOPE_AT, SCOPE_END, SCOPE_URL_AT, SCOPE_URL_END = range(
     8
@@ -44,20 +59,17 @@ Array = np.ndarray[Any, Any]
 
 
 class Scanned(NamedTuple):
-    """The spans of some requests, in their order; ids are rows of bytes, a parent of zeros is none.
+    """The spans of some requests, in their order.
 
     Those of request ``r`` are ``first[r]`` to ``first[r + 1]``: none, if it is not ``plain``. All places are in
     ``joined``, the requests one after the other. ``spans`` has a column a span, ``scopes`` a row a scope, with what is
-    named above. ``names`` has where each distinct name begins and ends. ``spans[NAME]`` and ``spans[SCOPE]`` say which
+    named above. ``names`` has where each distinct name begins and ends. ``spans[NAME]`` and ``spans[ORIGIN]`` say which
     of them a span has. ``has_other_status`` if any span has, ``has_state`` if any has a tracestate.
     """
 
     joined: bytes
     first: Array
     plain: Array
-    trace_ids: Array
-    span_ids: Array
-    parent_ids: Array
     spans: Array
     scopes: Array
     names: Array
@@ -76,8 +88,7 @@ class _Desk(threading.local):
         if most <= self.most:
             return
         self.most = most = 1 << most.bit_length()
-        self.trace_ids, self.span_ids = np.empty((most, 16), np.uint8), np.empty((most, 8), np.uint8)
-        self.parent_ids, self.spans = np.empty((most, 8), np.uint8), np.empty((_SPAN_ROWS, most + 1), np.int64)
+        self.spans = np.empty((_SPAN_ROWS, most + 1), np.int64)
         self.names, self.scopes = np.empty((most, 2), np.int64), np.empty((_MOST_SCOPES, _SCOPE_COLUMNS), np.int64)
         self.slots = np.empty(slots_for(most), np.int32)
 
@@ -97,17 +108,13 @@ def scanned(requests: Sequence[bytes]) -> Scanned:
     np.cumsum([len(request) for request in requests], out=bounds[1:])
     first, plain = np.zeros(len(requests) + 1, np.int64), np.zeros(len(requests), np.bool_)
     scope_count, name_count, has_other_status, has_state = _scan(
-        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.trace_ids.view(np.uint64),
-        desk.span_ids.view(np.uint64), desk.parent_ids.view(np.uint64), desk.spans, desk.scopes, desk.names, slots,
-    )  # fmt: skip
+        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.spans, desk.scopes, desk.names, slots
+    )
     found = int(first[-1])
     return Scanned(
         joined,
         first,
         plain,
-        desk.trace_ids[:found],
-        desk.span_ids[:found],
-        desk.parent_ids[:found],
         desk.spans[:, :found],
         desk.scopes[:scope_count],
         desk.names[:name_count],
@@ -133,12 +140,12 @@ def warm_up() -> None:
 
 
 @uncounted
-def _scan(b, bounds, first, plain, trace_ids, span_ids, parent_ids, spans, scopes, names, slots):
+def _scan(b, bounds, first, plain, spans, scopes, names, slots):
     """How many scopes and names there are, and two flags."""
     scope_count = name_count = 0
     for r in range(len(plain)):
         found, known_scopes, name_count = _scan_request(
-            b, bounds[r], bounds[r + 1], first[r], scope_count, name_count, trace_ids, span_ids, parent_ids, spans,
+            b, bounds[r], bounds[r + 1], first[r], scope_count, name_count, spans,
             scopes, names, slots,
         )  # fmt: skip
         plain[r] = found >= 0
@@ -153,9 +160,7 @@ def _scan(b, bounds, first, plain, trace_ids, span_ids, parent_ids, spans, scope
 
 
 @uncounted
-def _scan_request(
-    b, at, end, found, scope_count, name_count, trace_ids, span_ids, parent_ids, spans, scopes, names, slots
-):
+def _scan_request(b, at, end, found, scope_count, name_count, spans, scopes, names, slots):
     """How many spans, scopes and names there are with those of this request; -1 for the first if it is the reference's.
 
     Names of such a request remain, for the look-up knows them.
@@ -182,7 +187,7 @@ def _scan_request(
                 url_at, url_until = at, value_end
             elif field == 2 and scope_count < len(scopes):
                 found, name_count = _scan_scope(
-                    b, at, value_end, found, name_count, trace_ids, span_ids, parent_ids, spans,
+                    b, at, value_end, found, name_count, spans,
                     scopes, scope_count, names, slots,
                 )  # fmt: skip
                 if found < 0:
@@ -200,7 +205,7 @@ def _scan_request(
 
 
 @uncounted
-def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, spans, scopes, scope, names, slots):
+def _scan_scope(b, at, end, found, name_count, spans, scopes, scope, names, slots):
     """How many spans and names there are with those of this scope; -1 for the first if it is the reference's."""
     scope_at = scope_until = url_at = url_until = -1
     while at < end:
@@ -213,10 +218,10 @@ def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, 
         if field == 2:
             if name_count >= len(names):
                 return -1, name_count
-            if not _scan_span(b, at, value_end, found, trace_ids, span_ids, parent_ids, spans):
+            if not _scan_span(b, at, value_end, found, spans):
                 return -1, name_count
             name_count = _numbered(b, found, spans, names, name_count, slots)
-            spans[SCOPE, found] = scope
+            spans[ORIGIN, found] = scope
             found += 1
         elif field == 1 and scope_at < 0:
             scope_at, scope_until = at, value_end
@@ -231,12 +236,11 @@ def _scan_scope(b, at, end, found, name_count, trace_ids, span_ids, parent_ids, 
 
 
 @uncounted
-def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
-    """Fill a span's column, and its ids; ``NAME`` gets where its name stands. False if it is odd."""
+def _scan_span(b, at, end, i, spans):
+    """Fill a span's column; ``NAME`` gets where its name stands. False if it is odd."""
     # Local until the span is known to be whole: a column's rows lie far apart, and are written once.
     kind = start_ns = end_ns = status = status_at = status_end = state_at = state_end = np.int64(0)
-    name_at = name_end = np.int64(0)
-    parent_id = np.uint64(0)
+    name_at = name_end = trace_high = trace_low = span_id = parent_id = np.int64(0)
     seen = 0
     raw_at = at
     while at < end:
@@ -287,20 +291,18 @@ def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
             if field == 1:
                 if value_end - at != 16:
                     return False
-                high, low = _eight_bytes(b, at), _eight_bytes(b, at + 8)
-                if high | low == 0:
+                trace_high, trace_low = _big_endian(b, at), _big_endian(b, at + 8)
+                if trace_high | trace_low == 0:
                     return False
-                trace_ids[i, 0], trace_ids[i, 1] = high, low
             elif field == 2:
                 if value_end - at != 8:
                     return False
-                span_id = _eight_bytes(b, at)
+                span_id = _big_endian(b, at)
                 if span_id == 0:
                     return False
-                span_ids[i, 0] = span_id
             elif field == 4:
                 if value_end - at == 8:
-                    parent_id = _eight_bytes(b, at)
+                    parent_id = _big_endian(b, at)
                 elif value_end != at:
                     return False
             elif field == 3:
@@ -313,7 +315,8 @@ def _scan_span(b, at, end, i, trace_ids, span_ids, parent_ids, spans):
             at = value_end
     if seen & 6 != 6:
         return False
-    parent_ids[i, 0] = parent_id
+    spans[TRACE_HIGH, i], spans[TRACE_LOW, i] = trace_high, trace_low
+    spans[SPAN_ID, i], spans[PARENT_ID, i] = span_id, parent_id
     spans[RAW_AT, i], spans[RAW_END, i], spans[COUNT_MILLI, i] = raw_at, end, ONE_SPAN_MILLI
     spans[KIND, i], spans[START_NS, i], spans[END_NS, i] = kind, start_ns, end_ns
     spans[STATUS, i], spans[STATUS_AT, i], spans[STATUS_END, i] = status, status_at, status_end
@@ -339,6 +342,22 @@ def _eight_bytes(b, at):
         | np.uint64(b[k + np.uint64(5)]) << np.uint64(40)
         | np.uint64(b[k + np.uint64(6)]) << np.uint64(48)
         | np.uint64(b[k + np.uint64(7)]) << np.uint64(56)
+    )
+
+
+@uncounted
+def _big_endian(b, at):
+    """Eight bytes of an id as a number, the first of them the highest."""
+    k = np.uint64(at)
+    return np.int64(
+        np.uint64(b[k]) << np.uint64(56)
+        | np.uint64(b[k + np.uint64(1)]) << np.uint64(48)
+        | np.uint64(b[k + np.uint64(2)]) << np.uint64(40)
+        | np.uint64(b[k + np.uint64(3)]) << np.uint64(32)
+        | np.uint64(b[k + np.uint64(4)]) << np.uint64(24)
+        | np.uint64(b[k + np.uint64(5)]) << np.uint64(16)
+        | np.uint64(b[k + np.uint64(6)]) << np.uint64(8)
+        | np.uint64(b[k + np.uint64(7)])
     )
 
 

@@ -191,7 +191,20 @@ def warm_up() -> None:
     none, ids, bounds = np.zeros(0, np.int64), np.zeros(0, np.uint64), np.zeros(1, np.int64)
     raw = np.frombuffer(b"", np.uint8)
     traces = TraceValues(
-        np.zeros(0, np.bool_), raw, none, none, none, none, none, none, none, none, none, none, none, none
+        np.zeros(0, np.bool_),
+        np.zeros(0, np.uint8),
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
+        none,
     )
     spans = SpanValues(
         bounds, none, ids, ids, none, none, none, none, none, none, none, none, none, none, none, none, none, none,

@@ -20,8 +20,6 @@ TRACE_HIGH, TRACE_LOW, SPAN_ID, PARENT_ID, KIND, START_NS, END_NS, STATUS, COUNT
 RAW_AT, RAW_END = 11, 12
 ROWS = 13
 
-#: Buffers may be joined whole if that copies no more than so many times the bytes that are needed, or so many bytes.
-_WASTE, _LITTLE = 8, 1 << 20
 _NO_ID = bytes(8)
 
 T = TypeVar("T")
@@ -68,10 +66,12 @@ class SpanColumns(Sequence[Span]):
     def made(self, places: slice) -> list[Span]:
         """Spans, made."""
         # Few at a time, as a rule: a step of numpy's for all costs as much as one of Python's for ten.
+        table = self.table[:, places]
         (
-            trace_high, trace_low, span_ids, parent_ids, kinds, starts, ends, statuses, counts, names, origins, raw_at,
-            raw_end,
-        ) = self.table[:, places].tolist()  # fmt: skip
+            trace_high, trace_low, span_ids, parent_ids, kinds, _, _, statuses, counts, names, origins, raw_at, raw_end,
+        ) = table.tolist()  # fmt: skip
+        # Times beyond the middle read as negative.
+        starts, ends = table[START_NS : END_NS + 1].view(np.uint64).tolist()
         of = list(map(self.origins.__getitem__, origins))
         buffer = self.buffer
         return list(
@@ -90,42 +90,6 @@ class SpanColumns(Sequence[Span]):
                 ),
             )
         )  # fmt: skip
-
-
-class SpansInParts(Sequence[Span]):
-    """Spans that came in several parts, in their order.
-
-    ``parts`` has of each its columns, from where, and to where there, one after the other: there are hundreds of
-    thousands a second, and a tuple of each would take as much memory as all else that is held of them.
-    """
-
-    __slots__ = ("_made", "_size", "parts")
-
-    def __init__(self, parts: list[Any], size: int) -> None:
-        """``size`` is how many spans there are in all parts."""
-        self.parts = parts
-        self._size = size
-        self._made: list[Span] | None = None
-
-    def __len__(self) -> int:
-        return self._size
-
-    @overload
-    def __getitem__(self, index: int) -> Span: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Span]: ...
-    def __getitem__(self, index: int | slice) -> Span | list[Span]:
-        if self._made is None:
-            each = iter(self.parts)
-            self._made = [
-                span
-                for columns, low, high in zip(each, each, each, strict=True)
-                for span in columns.made(slice(low, high))
-            ]
-        return self._made[index]
-
-    def __iter__(self) -> Iterator[Span]:
-        return iter(self[:])
 
 
 def columns_of(spans: Sequence[Span]) -> SpanColumns | None:
@@ -160,54 +124,10 @@ def columns_of(spans: Sequence[Span]) -> SpanColumns | None:
     return SpanColumns(table, numbered_names, origins, b"".join(raws))
 
 
-def joined(parts: list[Any]) -> SpanColumns:
-    """All spans of ``parts`` (``SpansInParts``) in their order, with only the names and origins that they have.
-
-    O(spans).
-    """
-    columns_of_part = parts[::3]
-    sources = list({id(columns): columns for columns in columns_of_part}.values())
-    number = {id(columns): source for source, columns in enumerate(sources)}
-    part_source = np.fromiter(map(number.__getitem__, map(id, columns_of_part)), np.int64, len(columns_of_part))
-    part_low = np.frombuffer(array("q", parts[1::3]), np.int64)
-    part_size = np.frombuffer(array("q", parts[2::3]), np.int64) - part_low
-    source_at = _bounds([len(source) for source in sources])
-    # Where each span stands in all sources, one after the other.
-    first = np.cumsum(part_size) - part_size
-    places = np.arange(int(part_size.sum())) + np.repeat(source_at[part_source] + part_low - first, part_size)
-    # Rows that lie together, as compiled code knows them; indexing would strew them.
-    table = np.concatenate([source.table for source in sources], axis=1).take(places, axis=1)
-    source_of = np.repeat(part_source, part_size)
-    table[NAME], names = _renumbered(table[NAME], source_of, [source.names for source in sources])
-    table[ORIGIN], origins = _renumbered(table[ORIGIN], source_of, [source.origins for source in sources])
-    buffers = [source.buffer for source in sources]
-    sizes_needed = table[RAW_END] - table[RAW_AT]
-    if sum(map(len, buffers)) <= max(_WASTE * int(sizes_needed.sum()), _LITTLE):
-        table[RAW_AT : RAW_END + 1] += _bounds(list(map(len, buffers)))[source_of]
-        return SpanColumns(table, names, origins, b"".join(buffers))
-    # A few spans out of large records.
-    buffer = b"".join(
-        [
-            buffers[source][at:end]
-            for source, at, end in zip(source_of.tolist(), table[RAW_AT].tolist(), table[RAW_END].tolist(), strict=True)
-        ]
-    )
-    table[RAW_END] = np.cumsum(sizes_needed)
-    table[RAW_AT] = table[RAW_END] - sizes_needed
-    return SpanColumns(table, names, origins, buffer)
-
-
 def _ids(integers: Sequence[int], size: int) -> list[bytes]:
     """Big-endian integers of eight bytes as ids of ``size`` bytes."""
     together = struct.pack(f">{len(integers)}q", *integers)
     return [together[at : at + size] for at in range(0, len(together), size)]
-
-
-def _bounds(sizes: Sequence[int]) -> Array:
-    """Where each begins of so many that stand one after the other, and where the last ends."""
-    bounds = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=bounds[1:])
-    return bounds
 
 
 def numbered(values: Sequence[T]) -> tuple[Array, list[T]]:
@@ -228,9 +148,10 @@ def _numbered_origins(resources: Sequence[Resource], scopes: Sequence[Scope]) ->
     return np.fromiter(map(number.__getitem__, pairs), np.int64, len(pairs)), list(by_value)
 
 
-def _renumbered(numbers: Array, source_of: Array, values: Sequence[Sequence[T]]) -> tuple[Array, list[T]]:
+def renumbered(numbers: Array, source_of: Array, values: Sequence[Sequence[T]]) -> tuple[Array, list[T]]:
     """Numbers of ``values`` of several sources to numbers of those that are used; equal values have one."""
-    at = _bounds(list(map(len, values)))
+    at = np.zeros(len(values) + 1, np.int64)
+    np.cumsum([len(each) for each in values], out=at[1:])
     apart = numbers + at[source_of]
     used = np.flatnonzero(np.bincount(apart))
     everything = list(chain.from_iterable(values))

@@ -52,10 +52,9 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
     spans' shares of it tell the same.
     """
     head = getattr(trace, "head", None)
-    if head is not None:
-        tail = _tail(trace.sampled_by, trace.replay_id, trace.part, trace.parts)
-        if len(head) + len(tail) <= max_record_bytes:
-            return [b"".join((head, tail))]
+    whole = whole_trace(head, trace.sampled_by, trace.replay_id, max_record_bytes) if head is not None else None
+    if whole is not None:
+        return [whole]
     record = _msgpack.encode(trace)
     if len(record) <= max_record_bytes:
         return [record]
@@ -69,6 +68,14 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
         _msgpack.encode(replace(_part(rest if part else trace, spans), part=part, parts=len(slices)))
         for part, spans in enumerate(slices)
     ]
+
+
+def whole_trace(
+    head: memoryview, sampled_by: str, replay_id: str, max_record_bytes: int = MAX_RECORD_BYTES
+) -> bytes | None:
+    """The record of a revision whose ``head`` is written already; None if it must be taken apart."""
+    tail = _tail(sampled_by, replay_id, 0, 1)
+    return b"".join((head, tail)) if len(head) + len(tail) <= max_record_bytes else None
 
 
 def decode_trace(record: bytes) -> ClosedTrace:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stream.detection.runs import numbers_of, runs
-from tracecore.analysed import AnalysedSpans
+from stream.detection.runs import Run, runs
 from tracecore.closed_trace import ClosedTrace
 from tracecore.span import SpanKind
 from tracecore.window import OperationWindow, Window
@@ -34,8 +33,8 @@ class AnsweredCalls:
 
     def learn_all(self, closed: Sequence[ClosedTrace]) -> None:
         """``learn`` each, in their order; those that were analysed together by compiled code."""
-        for spans, traces in runs(closed):
-            if spans is None or not self._learn_together(spans, traces):
+        for traces in runs(closed):
+            if not isinstance(traces, Run) or not self._learn_together(traces):
                 for trace in traces:
                     self.learn(trace)
 
@@ -57,9 +56,9 @@ class AnsweredCalls:
         """``windows`` but those of client operations that are mostly answered."""
         return [window for window in windows if not self._is_answered(window)]
 
-    def _learn_together(self, spans: AnalysedSpans, traces: Sequence[ClosedTrace]) -> bool:
+    def _learn_together(self, traces: Run) -> bool:
         """False, with nothing learned, if not all operations could be remembered."""
-        operations = spans.operations
+        operations = traces.spans.operations
         # Kinds of one name share what is known of it.
         number: dict[tuple[str, str], int] = {}
         of_operation = np.array(
@@ -68,7 +67,7 @@ class AnsweredCalls:
         if len(self._answered) + len(number) > MAX_OPERATIONS:
             return False
         shares = np.array([self._answered.get(key, math.nan) for key in number])
-        usual_spans.UsualSpans(spans, numbers_of(traces)).follow_answers(of_operation[operations.of], shares, RATE)
+        usual_spans.UsualSpans(traces.spans, traces.numbers).follow_answers(of_operation[operations.of], shares, RATE)
         for key, share in zip(number, shares.tolist(), strict=True):
             if not math.isnan(share):
                 self._answered[key] = share

@@ -1,11 +1,12 @@
 """Traces in a row that were analysed together, so that they can be judged together."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
-from typing import cast
+from collections.abc import Iterator, Sequence
+from typing import overload
 
-from tracecore.analysed import AnalysedSpans, PackedSpans
+from tracecore.analysed import AnalysedSpans
+from tracecore.batch_analysis import ClosedTraces
 from tracecore.closed_trace import ClosedTrace
+from tracecore.stretches import stretches
 
 try:
     from stream.detection import usual_spans
@@ -15,25 +16,52 @@ except (ImportError, RuntimeError):  # no numba, or no place for what it compile
 #: Fewer spans than this are sooner judged one by one.
 MIN_SPANS = 40
 
-Run = tuple[AnalysedSpans | None, list[ClosedTrace]]
+
+class Run(Sequence[ClosedTrace]):
+    """Traces ``low`` to ``high`` of those that were analysed together; one is made when somebody looks at it."""
+
+    def __init__(self, closed: ClosedTraces, low: int, high: int) -> None:
+        self._closed = closed
+        self._low = low
+        self._high = high
+
+    @property
+    def spans(self) -> AnalysedSpans:
+        """The spans of all that were analysed together."""
+        return self._closed.analysed
+
+    @property
+    def numbers(self) -> range:
+        """Which of the traces of their analysis these are."""
+        return range(self._low, self._high)
+
+    def span_count(self, start: int = 0) -> int:
+        """How many spans they have, those from position ``start`` on."""
+        first = self.spans.first
+        return int(first[self._high] - first[self._low + start])
+
+    def __len__(self) -> int:
+        return self._high - self._low
+
+    @overload
+    def __getitem__(self, index: int) -> ClosedTrace: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ClosedTrace]: ...
+    def __getitem__(self, index: int | slice) -> ClosedTrace | list[ClosedTrace]:
+        if isinstance(index, slice):
+            return [self._closed[number] for number in self.numbers[index]]
+        return self._closed[self.numbers[index]]
 
 
-def runs(closed: Sequence[ClosedTrace], fits: Callable[[ClosedTrace], bool] = lambda trace: True) -> Iterator[Run]:
-    """``closed`` in stretches, in their order: each with the columns of its spans, or None to be judged one by one.
+def runs(closed: Sequence[ClosedTrace], *, only_first: bool = False) -> Iterator[Run | Sequence[ClosedTrace]]:
+    """``closed`` in stretches, in their order: what is not a ``Run`` is to be judged one by one.
 
-    Those have columns that ``fits`` is true of, that were analysed together, and that are many enough.
+    In a run are traces that were analysed together and are many enough; with ``only_first`` first revisions alone.
     """
-    is_warm = usual_spans is not None and usual_spans.is_warm()
-
-    def columns(trace: ClosedTrace) -> AnalysedSpans | None:
-        spans: object = trace.spans
-        return spans.source if is_warm and isinstance(spans, PackedSpans) and fits(trace) else None
-
-    for spans, traces in groupby(closed, columns):
-        run = list(traces)
-        yield spans if sum(trace.span_count for trace in run) >= MIN_SPANS else None, run
-
-
-def numbers_of(run: Sequence[ClosedTrace]) -> list[int]:
-    """Which of the traces of their analysis those of a run are."""
-    return [cast(PackedSpans, trace.spans).trace for trace in run]
+    if not isinstance(closed, ClosedTraces) or usual_spans is None or not usual_spans.is_warm():
+        yield closed
+        return
+    fits = ~closed.needs_repair & (closed.revisions == 1) if only_first else ~closed.needs_repair
+    for low, high in stretches(fits):
+        run = Run(closed, low, high)
+        yield run if fits[low] and run.span_count() >= MIN_SPANS else run[:]

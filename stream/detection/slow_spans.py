@@ -18,7 +18,7 @@ import numpy as np
 from stream.detection.finding_id import finding_id
 from stream.detection.log_baseline import LogBaseline
 from stream.detection.recent import Recent
-from stream.detection.runs import numbers_of, runs
+from stream.detection.runs import Run, runs
 from tracecore.analysed import AnalysedSpans
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.finding import Finding
@@ -88,8 +88,8 @@ class SlowSpans:
         """``on_trace`` of each, in their order; what is usual is learned by compiled code."""
         return [
             found
-            for spans, traces in runs(closed, _is_judged)
-            for found in (self._on_usual(spans, traces) if spans is not None else map(self.on_trace, traces))
+            for traces in runs(closed, only_first=True)
+            for found in (self._on_usual(traces) if isinstance(traces, Run) else map(self.on_trace, traces))
         ]
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
@@ -119,16 +119,17 @@ class SlowSpans:
         extent = self._extent(span, part, service_of.get(span.tree_parent_id, ""))
         return [self._finding(closed, span, part, usual_ns, extent)]
 
-    def _on_usual(self, spans: AnalysedSpans, traces: Sequence[ClosedTrace]) -> list[list[Finding]]:
+    def _on_usual(self, traces: Run) -> list[list[Finding]]:
         found: list[list[Finding]] = []
-        usual = usual_spans.UsualSpans(spans, numbers_of(traces))
+        spans = traces.spans
+        usual = usual_spans.UsualSpans(spans, traces.numbers)
         keys = [_series_key(spans, series) for series in usual.series]
         position = 0
         # Of more series than there is room for, which are forgotten hangs on the order of all spans.
         if self._baselines.has_room(len(keys)):
             bounds = self._bounds(spans)
             least = MIN_SPANS_A_SERIES * len(keys)
-            while position < len(traces) and sum(trace.span_count for trace in traces[position:]) >= least:
+            while position < len(traces) and traces.span_count(position) >= least:
                 position = self._learned(usual, position, keys, bounds)
                 found += [[] for _ in range(position - len(found))]
                 if position < len(traces):

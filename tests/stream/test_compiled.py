@@ -6,22 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from stream import compiled, window_tally
+from stream import closing, compiled, open_traces, revision_columns, window_tally
 from stream.alerting.settings import AlertingSettings
 from stream.assembler import SpanBudget
+from stream.closing import Closing
 from stream.detection import usual_spans
 from stream.detection_agents import Judges
 from stream.hooks import Hooks
-from stream.pipeline import Closing, Outgoing, Pipeline, Rules
+from stream.pipeline import Outgoing, Pipeline, Rules
 from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
 from tests.tracecore.recordings import deliveries
 from tracecore import (
-    batch_analysis,
     batch_decoding,
     forest,
-    grouping,
     link_columns,
     named_peers,
     otlp,
@@ -29,26 +28,28 @@ from tracecore import (
     packing,
     shared_tables,
 )
-from tracecore.grouped_spans import GroupedSpans
 from tracecore.otlp import encode_spans
+from tracecore.record_spans import RecordSpans
 from tracecore.span import Span
 from tracecore.topics import Topics
 
 PARTITIONS = 4
 RECORDS = {"ob22": 120, "tt29": 700}
 COMPILED = [
-    forest._analyse, link_columns._tell, named_peers._number, otlp_scan._scan, grouping._group, packing._pack,
+    forest._analyse, link_columns._tell, named_peers._number, otlp_scan._scan, packing._pack,
     shared_tables._number,
-    window_tally._tally, usual_spans._learn, usual_spans._follow_answers,
+    open_traces._add, open_traces._advance, open_traces._move, open_traces._shed, open_traces._finish,
+    revision_columns._lay_out, revision_columns._copy_bytes, window_tally._tally,
+    usual_spans._learn, usual_spans._follow_answers,
 ]  # fmt: skip
 
-Decode = Callable[[bytes], GroupedSpans | list[Span]]
+Decode = Callable[[bytes], RecordSpans | list[Span]]
 
 
-def decoded(value: bytes) -> GroupedSpans | list[Span]:
-    """As a worker decodes: small records are not worth compiled code."""
-    (grouped,) = batch_decoding.decode_together([value])
-    return otlp.decode_spans(value)[0] if grouped is None else grouped
+def decoded(value: bytes) -> RecordSpans | list[Span]:
+    """As a worker decodes."""
+    (columns,) = batch_decoding.decode_together([value])
+    return otlp.decode_spans(value)[0] if columns is None else columns
 
 
 def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Outgoing]:
@@ -56,9 +57,9 @@ def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Out
     settings = StreamSettings()
     rules = Rules(Topics(), settings.limits, settings.window_limits, settings.sampling, PARTITIONS)
     judges = Judges(RulesSource(AlertingSettings().alert_rules))
-    budget, closing = SpanBudget(10**7), Closing()
+    budget, waiting = SpanBudget(10**7), Closing()
     pipelines = [
-        Pipeline(partition, rules, budget, Hooks(judges, judges, judges), "", closing)
+        Pipeline(partition, rules, budget, Hooks(judges, judges, judges), "", waiting)
         for partition in range(PARTITIONS)
     ]
     out: list[Outgoing] = []
@@ -68,7 +69,7 @@ def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Out
         for partition, share in split_by_partition(otlp.decode_spans(value)[0], PARTITIONS).items():
             out += pipelines[partition].take(decode(encode_spans(share)), offset, arrival_ns)
         if offset % at_once == 0:
-            out += closing.published()
+            out += waiting.published()
     for pipeline in pipelines:
         out += pipeline.advance(last_ns + 10**12)
     return out
@@ -85,5 +86,5 @@ def test_compiled_or_not_the_same_records_are_published(
     assert out
     # Nothing that comes is of other types than what was compiled: a worker never stands still to compile.
     assert [len(function.signatures) for function in COMPILED] == known
-    monkeypatch.setattr(batch_analysis, "_is_warm", lambda: False)
+    monkeypatch.setattr(closing, "is_compiled", lambda: False)
     assert published(shared_data, name, lambda value: otlp.decode_spans(value)[0], at_once) == out

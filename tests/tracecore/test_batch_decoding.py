@@ -23,9 +23,8 @@ TRACE_ID, SPAN_ID = bytes(range(16)), bytes(range(8))
 
 
 @pytest.fixture(autouse=True)
-def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled() -> None:
     batch_decoding.warm_up()
-    monkeypatch.setattr(batch_decoding, "MIN_BYTES", 0)
 
 
 Decoded = tuple[list[Span], list[RejectedSpan]]
@@ -124,7 +123,9 @@ def test_requests_decoded_together_are_as_decoded_alone(together: list[bytes]) -
         (alone,) = plain_spans([request])
         assert (spans is None) == (alone is None)
         if spans is not None:
-            assert (spans.in_order(), []) == otlp.decode_spans(request)
+            assert (spans.made(), []) == otlp.decode_spans(request)
+            assert spans.failed() == [span for span in spans if span.is_error]
+            assert spans.has_failed == any(span.is_error for span in spans)
 
 
 def test_what_exporters_write_is_not_left_to_the_plain_decoder() -> None:
@@ -136,4 +137,4 @@ def test_the_recorded_systems_are_decoded_by_compiled_code(shared_data: Path, na
     for request in islice(records(shared_data, name), 300):
         (found,) = plain_spans([request])
         assert found is not None
-        assert found.in_order() == otlp.decode_spans(request)[0]
+        assert found.made() == otlp.decode_spans(request)[0]

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from tests.tracecore.builders import T0_NS, order_spans, span_id, trace_id
+from tests.tracecore.gathered import analysed
 from tests.tracecore.strategies import tidy_trace
 from tracecore import batch_analysis
 from tracecore.analysis import Gathered
-from tracecore.batch_analysis import closed_traces
+from tracecore.batch_analysis import analysed_alone
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dependency_links import merged_links
 from tracecore.otlp import UNKNOWN_SERVICE
@@ -34,7 +35,9 @@ shapes = st.tuples(
 Shape = tuple[int, int, int, int, Resource, dict[str, str], int]
 
 
-pytestmark = pytest.mark.usefixtures("analysed_together")
+@pytest.fixture(autouse=True)
+def compiled() -> None:
+    batch_analysis.warm_up()
 
 
 def calling_trace(number: int, shapes: list[Shape]) -> list[Span]:
@@ -55,20 +58,14 @@ def raw(number: int, peer: dict[str, str], link: int) -> bytes:
     ).SerializeToString()
 
 
-def closed(traces: list[list[Span]]) -> list[ClosedTrace]:
-    return closed_traces([Gathered(spans[0].trace_id, spans, 1, "idle", 0, 0) for spans in traces])
-
-
 def plain(traces: list[list[Span]]) -> list[ClosedTrace]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch_analysis, "_is_warm", lambda: False)
-        return closed(traces)
+    return [analysed_alone(Gathered(spans[0].trace_id, spans, 1, "complete", 0, 0)) for spans in traces]
 
 
 @given(st.lists(st.lists(shapes, min_size=1, max_size=16), min_size=1, max_size=5))
 def test_links_of_many_traces_are_those_of_each(all_shapes: list[list[Shape]]) -> None:
     traces = [calling_trace(number, shapes) for number, shapes in enumerate(all_shapes, 1)]
-    together, alone = closed(traces), plain(traces)
+    together, alone = analysed(traces), plain(traces)
     assert [encode_trace(trace) for trace in together] == [encode_trace(trace) for trace in alone]
     assert [trace.links for trace in together] == [trace.links for trace in alone]
     assert merged_links(trace.links for trace in together) == merged_links(trace.links for trace in alone)
@@ -76,7 +73,7 @@ def test_links_of_many_traces_are_those_of_each(all_shapes: list[list[Shape]]) -
 
 @given(st.lists(tidy_trace(max_size=40), min_size=1, max_size=3))
 def test_links_of_tidy_traces(traces: list[list[Span]]) -> None:
-    assert [trace.links for trace in closed(traces)] == [trace.links for trace in plain(traces)]
+    assert [trace.links for trace in analysed(traces)] == [trace.links for trace in plain(traces)]
 
 
 def test_calls_that_last_too_long_to_be_added_up_are_added_up_by_python() -> None:
@@ -89,7 +86,7 @@ def test_calls_that_last_too_long_to_be_added_up_are_added_up_by_python() -> Non
         for number in range(100, 103)
     ]  # fmt: skip
     traces = [order_spans(1), [root._replace(start_ns=1), *calls], order_spans(3)]
-    together = closed(traces)
+    together = analysed(traces)
     assert [isinstance(trace.spans, Packed) for trace in together] == [True, False, True]
-    assert together == plain(traces)
+    assert list(together) == plain(traces)
     assert sum(link.duration_ns for link in together[1].links) == 3 * (2**62 - 2)

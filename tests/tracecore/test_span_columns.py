@@ -1,7 +1,6 @@
-"""Columns of spans, taken apart and joined, are the spans that they were made of."""
+"""Columns of spans are the spans that they were made of."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +9,8 @@ from hypothesis import strategies as st
 
 from tests.tracecore.builders import order_spans, span
 from tests.tracecore.strategies import spans_of_a_trace, tidy_traces
-from tracecore import span_columns
 from tracecore.span import Span
-from tracecore.span_columns import SpanColumns, SpansInParts, columns_of, joined
+from tracecore.span_columns import SpanColumns, columns_of, renumbered
 
 
 def columns(spans: Sequence[Span]) -> SpanColumns:
@@ -35,28 +33,16 @@ def test_what_is_made_of_columns_is_what_they_were_made_of(records: list[list[Sp
         assert list(columns(spans).taken(backwards)) == spans[::-1]
 
 
-@pytest.mark.parametrize("little", [0, 1 << 20])
-@given(records, st.data())
-def test_joined_parts_are_their_spans_one_after_the_other(
-    little: int, records: list[list[Span]], data: st.DataObject
+@given(st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=6), min_size=1, max_size=4), st.data())
+def test_numbers_of_several_sources_become_numbers_of_what_is_used(
+    sources: list[list[str]], data: st.DataObject
 ) -> None:
-    sources = [columns(spans) for spans in records]
-    parts: list[Any] = []
-    expected: list[Span] = []
-    for number in data.draw(st.lists(st.integers(0, len(records) - 1), min_size=1)) if records else ():
-        low = data.draw(st.integers(0, len(records[number])))
-        high = data.draw(st.integers(low, len(records[number])))
-        parts += (sources[number], low, high)
-        expected += records[number][low:high]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(span_columns, "_LITTLE", little)
-        patch.setattr(span_columns, "_WASTE", 1)
-        assert list(SpansInParts(parts, len(expected))) == expected
-        if parts:
-            together = joined(parts)
-            assert list(together) == expected
-            assert set(together.names) == {span.name for span in expected}
-            assert {origin.resource for origin in together.origins} == {span.resource for span in expected}
+    pairs = [(source, number) for source, values in enumerate(sources) for number in range(len(values))]
+    chosen = data.draw(st.lists(st.sampled_from(pairs), max_size=12))
+    of, numbers = (np.array([pair[part] for pair in chosen], np.int64) for part in range(2))
+    again, values = renumbered(numbers, of, sources)
+    assert [values[number] for number in again] == [sources[source][number] for source, number in chosen]
+    assert len(set(values)) == len(values) == len(set(again.tolist()))
 
 
 @pytest.mark.parametrize(

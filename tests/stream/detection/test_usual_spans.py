@@ -8,11 +8,8 @@ from stream import compiled
 from stream.detection import answered_calls, slow_spans
 from stream.detection.answered_calls import AnsweredCalls
 from stream.detection.slow_spans import SlowSpans, SlowSpanSettings
+from tests.tracecore.gathered import analysed
 from tests.tracecore.strategies import shop_traces, tidy_traces
-from tracecore import batch_analysis
-from tracecore.analysis import Gathered
-from tracecore.batch_analysis import closed_traces
-from tracecore.closed_trace import ClosedTrace
 from tracecore.span import Span
 
 #: So low that among a few traces there are slow ones.
@@ -26,13 +23,8 @@ SETTINGS = [
 @pytest.fixture(autouse=True)
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled.warm_up()
-    monkeypatch.setattr(batch_analysis, "MIN_SPANS", 0)
     monkeypatch.setattr("stream.detection.runs.MIN_SPANS", 0)
     monkeypatch.setattr(slow_spans, "MIN_SPANS_A_SERIES", 0)
-
-
-def analysed(traces: list[list[Span]], revision: int = 1) -> list[ClosedTrace]:
-    return closed_traces([Gathered(spans[0].trace_id, spans, revision, "complete", 0, 0) for spans in traces])
 
 
 def state(judge: SlowSpans) -> tuple[object, ...]:
