@@ -51,18 +51,23 @@ _GROWTH = 1.25
 _FIRST_ROWS = 256
 _NONE = -1
 
-#: A trace, open or remembered. ``before`` and ``after`` are those of its kind; ``timer`` is its place in the heap.
+#: A trace, open or remembered; ``before`` and ``after`` are those of its kind. ``seen`` has a bit for each of its spans,
+#: and several may share one: where a bit is missing, no span need be looked for.
 _TRACE = np.dtype(
     [
         ("high", "i8"), ("low", "i8"), ("first_offset", "i8"), ("first_arrival_ns", "i8"), ("last_arrival_ns", "i8"),
         # When it was opened; of a remembered trace, when it was closed.
         ("since_ns", "i8"),
-        ("due_ns", "i8"), ("order", "i8"), ("revision", "i4"), ("counted", "i4"), ("size", "i4"), ("duplicates", "i4"),
-        ("first", "i4"), ("last", "i4"), ("before", "i4"), ("after", "i4"), ("timer", "i4"), ("chain", "i4"),
+        # Of the one timer that counts; others are left behind and skipped.
+        ("due_ns", "i8"), ("order", "i8"),
+        ("seen", "u8"), ("revision", "i4"), ("counted", "i4"), ("size", "i4"), ("duplicates", "i4"),
+        ("last", "i4"), ("before", "i4"), ("after", "i4"), ("chain", "i4"),
         ("is_open", "i1"), ("has_root", "i1"), ("interesting", "i1"), ("kept_by", "i1"), ("is_apart", "i1"),
     ],
     align=True,
 )  # fmt: skip
+#: A timer: a trace may be due later than it says, never earlier.
+_TIMER = np.dtype([("due_ns", "i8"), ("order", "i8"), ("trace", "i8")])
 #: What there is one of: how many rows were ever taken, and which was given back last; the ends of the lists of traces;
 #: how many timers run; and counts.
 _BOARD = np.dtype(
@@ -83,7 +88,8 @@ Array = np.ndarray[Any, Any]
 
 
 class _Store(NamedTuple):
-    """All arrays. ``trace_heads`` and ``span_heads`` begin chains by hash; ``timers`` is a heap of traces.
+    """All arrays. ``trace_heads`` and ``span_heads`` begin chains by hash; ``timers`` is a heap by time,
+    and of one time in the order of opening.
 
     ``closed_traces`` and ``closed_spans`` take traces as they close.
     """
@@ -115,7 +121,7 @@ class OpenTraces:
         self._board = {name: board[name] for name in _BOARD.fields or ()}
         self._store = _Store(
             board, np.zeros(_FIRST_ROWS, _TRACE), np.zeros(_FIRST_ROWS, HELD_SPAN), heads, heads.copy(),
-            np.zeros(_FIRST_ROWS, np.int32), np.zeros(_FIRST_ROWS, CLOSED_TRACE), np.zeros(_FIRST_ROWS, HELD_SPAN),
+            np.zeros(_FIRST_ROWS, _TIMER), np.zeros(_FIRST_ROWS, CLOSED_TRACE), np.zeros(_FIRST_ROWS, HELD_SPAN),
         )  # fmt: skip
 
     @property
@@ -290,7 +296,9 @@ class OpenTraces:
             _grow(store.spans, spans)
         if board["live"][0] + spans > len(store.traces):
             _grow(store.traces, spans)
-            _grow(store.timers, len(store.traces) - len(store.timers))
+        # Each may open a trace, and be its root.
+        if board["timers"][0] + 2 * spans > len(store.timers):
+            _grow(store.timers, 2 * spans)
         if board["spans"][0] > len(store.span_heads) or board["traces"][0] > len(store.trace_heads):
             self._store = store._replace(
                 trace_heads=np.full(_slots_for(len(store.traces)), _NONE, np.int32),
@@ -334,7 +342,8 @@ def _grow(rows: Array, more: int) -> None:
 
 
 def _slots_for(rows: int) -> int:
-    return 1 << max(8, (rows - 1).bit_length())
+    # Many: each row that is met in vain is one more that no cache has.
+    return 4 << (rows - 1).bit_length()
 
 
 #: What ``_advance`` says when there is no room for what closes.
@@ -399,18 +408,22 @@ def _advance(
     """Close and forget; -1 if that is done, -2 if there is no room, else a trace whose bytes are to be kept apart."""
     store = _Store(board, traces, spans, trace_heads, span_heads, timers, closed_traces, closed_spans)
     counts = board[0]
-    while counts.timers and traces[timers[0]].due_ns <= now_ns:
-        t = timers[0]
-        due_ns = traces[t].due_ns
-        _set_timer(store, t, limits)
-        if traces[t].due_ns > due_ns:
-            if now_ns - traces[t].since_ns > _APART_NS and not traces[t].is_apart:
-                traces[t].is_apart = 1
+    while counts.timers and timers[0].due_ns <= now_ns:
+        t = timers[0].trace
+        trace = traces[t]
+        if timers[0].due_ns != trace.due_ns or timers[0].order != trace.order or not trace.is_open:
+            _pop_timer(store)
+        elif _due_ns(trace, limits) > trace.due_ns:
+            _pop_timer(store)
+            _set_timer(store, t, limits)
+            if now_ns - trace.since_ns > _APART_NS and not trace.is_apart:
+                trace.is_apart = 1
                 return t
-        elif not _has_room(store, traces[t].size):
+        elif not _has_room(store, trace.size):
             return _FULL
         else:
-            _close(store, t, _reason(traces[t], limits), False, now_ns)
+            _pop_timer(store)
+            _close(store, t, _reason(trace, limits), False, now_ns)
     while counts.first_recent >= 0 and traces[counts.first_recent].since_ns <= now_ns - limits[4]:
         _forget(store, uses, counts.first_recent)
     return -1
@@ -462,8 +475,8 @@ def _drop(store, uses):
 @uncounted
 def _list_spans(store, t, rows):
     """Fill in the rows of a trace's spans."""
-    s = store.traces[t].first
-    for k in range(len(rows)):
+    s = store.traces[t].last
+    for k in range(len(rows) - 1, -1, -1):
         rows[k] = s
         s = store.spans[s].next
 
@@ -471,8 +484,8 @@ def _list_spans(store, t, rows):
 @uncounted
 def _move(store, uses, t, table, source):
     """Let the spans of a trace refer to ``table``, which has them in their order, and to its source."""
-    s = store.traces[t].first
-    for i in range(table.shape[1]):
+    s = store.traces[t].last
+    for i in range(table.shape[1] - 1, -1, -1):
         uses[store.spans[s].source] -= 1
         _fill(store, uses, table, i, source, s)
         s = store.spans[s].next
@@ -490,11 +503,18 @@ def _found_trace(store, high, low):
 @uncounted
 def _found_span(store, t, span_id, kind):
     """The span of a trace with this identity; -1 if there is none."""
+    if not store.traces[t].seen & _bit(span_id):
+        return np.int32(-1)
     spans, receives = store.spans, _receives(kind)
     s = store.span_heads[_slot(span_id + t, len(store.span_heads))]
     while s >= 0 and not (spans[s].span_id == span_id and spans[s].trace == t and _receives(spans[s].kind) == receives):
         s = spans[s].chain
     return s
+
+
+@uncounted
+def _bit(span_id):
+    return np.uint64(1) << (np.uint64(span_id) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(58))
 
 
 @uncounted
@@ -516,7 +536,8 @@ def _new_trace(store, high, low, arrival_ns):
     trace = traces[t]
     trace.high, trace.low, trace.first_arrival_ns = high, low, arrival_ns
     trace.revision = trace.counted = trace.size = trace.duplicates = 0
-    trace.first = trace.last = trace.before = trace.after = trace.timer = -1
+    trace.last = trace.before = trace.after = -1
+    trace.seen = np.uint64(0)
     trace.is_open = trace.has_root = trace.interesting = trace.kept_by = trace.is_apart = 0
     slot = _slot(high ^ low, len(store.trace_heads))
     trace.chain = store.trace_heads[slot]
@@ -535,15 +556,12 @@ def _append(store, uses, table, i, source, t):
         s = board.spans
         board.spans += 1
     _fill(store, uses, table, i, source, s)
-    spans[s].trace, spans[s].next = t, -1
+    spans[s].trace, spans[s].next = t, trace.last
     slot = _slot(table[SPAN_ID, i] + t, len(store.span_heads))
     spans[s].chain = store.span_heads[slot]
     store.span_heads[slot] = s
-    if trace.last >= 0:
-        spans[trace.last].next = s
-    else:
-        trace.first = s
     trace.last = s
+    trace.seen |= _bit(table[SPAN_ID, i])
     trace.size += 1
     board.held += 1
 
@@ -620,7 +638,7 @@ def _forget(store, uses, t):
     """Give back a remembered trace and its spans."""
     board, traces, spans = store.board[0], store.traces, store.spans
     _unlist(store, t)
-    s = traces[t].first
+    s = traces[t].last
     while s >= 0:
         after = spans[s].next
         slot = _slot(spans[s].span_id + t, len(store.span_heads))
@@ -661,7 +679,6 @@ def _close(store, t, reason, is_shed, now_ns):
     """Copy a trace to what has closed, for which there must be room, and remember it."""
     board, trace = store.board[0], store.traces[t]
     _unlist(store, t)
-    _stop_timer(store, t)
     trace.revision += 1
     if trace.revision > 1:
         board.late += trace.size - trace.counted
@@ -674,10 +691,11 @@ def _close(store, t, reason, is_shed, now_ns):
     closed.revision, closed.counted, closed.duplicates = trace.revision, trace.counted, trace.duplicates
     closed.reason, closed.is_shed = reason, is_shed
     closed.interesting, closed.kept_by = trace.interesting, trace.kept_by
-    s = trace.first
+    s, at = trace.last, board.closed_spans + trace.size
+    board.closed_spans = at
     while s >= 0:
-        store.closed_spans[board.closed_spans] = store.spans[s]
-        board.closed_spans += 1
+        at -= 1
+        store.closed_spans[at] = store.spans[s]
         s = store.spans[s].next
     trace.counted = trace.size
     _remember(store, t, now_ns)
@@ -699,50 +717,39 @@ def _reason(trace, limits):
 
 
 @uncounted
+def _due_ns(trace, limits):
+    """When a trace closes if nothing more comes."""
+    return min(trace.last_arrival_ns + _quiet_ns(trace, limits), trace.since_ns + limits[2])
+
+
+@uncounted
 def _set_timer(store, t, limits):
-    """When a trace closes if nothing more comes: a heap by time, and of one time in the order of opening."""
-    board, traces, timers = store.board[0], store.traces, store.timers
-    trace = traces[t]
-    trace.due_ns = min(trace.last_arrival_ns + _quiet_ns(trace, limits), trace.since_ns + limits[2])
-    if trace.timer < 0:
-        trace.timer = board.timers
-        timers[board.timers] = t
-        board.timers += 1
-    _sift(store, t)
-
-
-@uncounted
-def _stop_timer(store, t):
-    board, traces, timers = store.board[0], store.traces, store.timers
-    board.timers -= 1
-    last = timers[board.timers]
-    if last != t:
-        timers[traces[t].timer] = last
-        traces[last].timer = traces[t].timer
-        _sift(store, last)
-    traces[t].timer = -1
-
-
-@uncounted
-def _sift(store, t):
-    """Move a timer up or down to where it belongs."""
-    count, traces, timers = store.board[0].timers, store.traces, store.timers
-    at = traces[t].timer
-    while at > 0 and _is_before(traces[t], traces[timers[(at - 1) // 2]]):
+    """Set the timer of a trace; one that it has is left behind."""
+    board, timers, trace = store.board[0], store.timers, store.traces[t]
+    trace.due_ns = _due_ns(trace, limits)
+    at = board.timers
+    board.timers += 1
+    while at > 0 and _is_before(trace, timers[(at - 1) // 2]):
         timers[at] = timers[(at - 1) // 2]
-        traces[timers[at]].timer = at
         at = (at - 1) // 2
+    timers[at].due_ns, timers[at].order, timers[at].trace = trace.due_ns, trace.order, t
+
+
+@uncounted
+def _pop_timer(store):
+    """Take the first away."""
+    board, timers = store.board[0], store.timers
+    board.timers -= 1
+    count, last, at = board.timers, timers[board.timers], 0
     while 2 * at + 1 < count:
         child = 2 * at + 1
-        if child + 1 < count and _is_before(traces[timers[child + 1]], traces[timers[child]]):
+        if child + 1 < count and _is_before(timers[child + 1], timers[child]):
             child += 1
-        if not _is_before(traces[timers[child]], traces[t]):
+        if not _is_before(timers[child], last):
             break
         timers[at] = timers[child]
-        traces[timers[at]].timer = at
         at = child
-    timers[at] = t
-    traces[t].timer = at
+    timers[at] = last
 
 
 @uncounted
@@ -760,7 +767,7 @@ def _chain_again(store):
             slot = _slot(traces[t].high ^ traces[t].low, len(store.trace_heads))
             traces[t].chain = store.trace_heads[slot]
             store.trace_heads[slot] = t
-            s = traces[t].first
+            s = traces[t].last
             while s >= 0:
                 slot = _slot(spans[s].span_id + t, len(store.span_heads))
                 spans[s].chain = store.span_heads[slot]
