@@ -11,10 +11,12 @@ import numpy as np
 from stream.assembler import Assembler, Limits, Revision, SpanBudget
 from stream.attempt import attempt
 from stream.hooks import TraceHook, TracesHook
+from stream.sampling import KEPT_BY_RULE
 from tracecore import batch_analysis
 from tracecore.batch_analysis import MIN_SPANS, ClosedTraces, analysed_alone
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
+from tracecore.wire import tail_of
 
 try:
     from stream import open_traces
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from stream.pipeline import Outgoing, Pipeline
 
 logger = logging.getLogger(__name__)
-
-_NOBODY: frozenset[bytes] = frozenset()
 
 
 def is_compiled() -> bool:
@@ -84,8 +84,9 @@ class Closing:
         findings = self._judged(pipelines, closed)
         looked_at = {*repaired, *odd, *findings, *np.flatnonzero(revisions.traces["is_shed"]).tolist()}
         out: list[Outgoing] = []
-        for trace, (pipeline, trace_id, head) in enumerate(zip(pipelines, closed.trace_ids, closed.heads, strict=True)):
-            record = pipeline.whole_record(trace_id, head) if trace not in looked_at else None
+        each = zip(pipelines, closed.trace_ids, closed.records, strict=True)
+        for trace, (pipeline, trace_id, written) in enumerate(each):
+            record = pipeline.kept_whole(trace_id, written) if trace not in looked_at else None
             if record is not None:
                 out.append(record)
             else:
@@ -95,8 +96,8 @@ class Closing:
         return out
 
     def _analysed(self, revisions: "RevisionColumns") -> ClosedTraces:
-        closed = ClosedTraces(revisions.gathered, self._replay_id)
-        assert closed.heads is not None  # here, where a bug is survived
+        closed = ClosedTraces(revisions.gathered, self._replay_id, tail_of(KEPT_BY_RULE, self._replay_id))
+        assert closed.records is not None  # here, where a bug is survived
         return closed
 
     def _counted(

@@ -47,12 +47,12 @@ _COMPLETE, _IDLE, _MAX_AGE, _MAX_SPANS, _LATE = map(REASONS.index, ("complete", 
 #: A trace that is open for longer keeps its spans' bytes apart: as they came they keep whole records.
 _APART_NS = 30_000_000_000
 #: By how much arrays grow, at least: to double them would leave half of the memory empty.
-_GROWTH = 1.25
+_GROWTH = 1.5
 _FIRST_ROWS = 256
 _NONE = -1
 
-#: A trace, open or remembered; ``before`` and ``after`` are those of its kind. ``seen`` has a bit for each of its spans,
-#: and several may share one: where a bit is missing, no span need be looked for.
+#: A trace, open or remembered; ``before`` and ``after`` are those of its kind. ``seen`` has bits of its spans' ids, and
+#: several may share one: where a bit is missing, no span need be looked for.
 _TRACE = np.dtype(
     [
         ("high", "i8"), ("low", "i8"), ("first_offset", "i8"), ("first_arrival_ns", "i8"), ("last_arrival_ns", "i8"),

@@ -21,9 +21,9 @@ from tracecore.finding import Finding
 from tracecore.otlp import encode_spans
 from tracecore.record_spans import RecordSpans
 from tracecore.span import Span
-from tracecore.topics import REPLAY_HEADER, Topics
+from tracecore.topics import MAX_RECORD_BYTES, REPLAY_HEADER, Topics
 from tracecore.window import WINDOW_NS, OperationWindow, Window
-from tracecore.wire import encode_finding, encode_trace, encode_window, whole_trace
+from tracecore.wire import encode_finding, encode_trace, encode_window
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Outgoing(NamedTuple):
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | memoryview
     timestamp_ms: int | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
     partition: int | None = None
@@ -180,15 +180,12 @@ class Pipeline:
             ToCount(trace, revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
         )
 
-    def whole_record(self, trace_id: bytes, head: memoryview) -> Outgoing | None:
-        """The record of a trace that compiled code wrote, and in which there is nothing odd.
+    def kept_whole(self, trace_id: bytes, record: memoryview) -> Outgoing | None:
+        """A trace that compiled code wrote as kept by rule, and in which there is nothing odd.
 
         None if whether it is kept is yet to be judged, or it is too large for a record: see ``published``.
         """
-        if not self._sampler.keeps_all:
-            return None
-        record = whole_trace(head, KEPT_BY_RULE, self._replay_id)
-        if record is None:
+        if not self._sampler.keeps_all or len(record) > MAX_RECORD_BYTES:
             return None
         self.tally.traces += 1
         self.tally.trace_records += 1

@@ -12,6 +12,7 @@ import numpy as np
 from stream.assembler import Revision
 from stream.sampling import KEPT_BY
 from tracecore.batch_analysis import GatheredColumns
+from tracecore.byte_runs import copied
 from tracecore.closed_trace import CloseReason
 from tracecore.compiling import uncounted
 from tracecore.span_columns import (
@@ -231,6 +232,4 @@ def _copy_bytes(spans, order, buffer, places, out):
     """Copy the bytes of spans of one source to their places."""
     for k in range(len(order)):
         i = order[k]
-        at, low = places[i], spans[i].raw_at
-        for j in range(spans[i].raw_end - low):
-            out[np.uint64(at + j)] = buffer[np.uint64(low + j)]
+        copied(out, places[i], buffer, spans[i].raw_at, spans[i].raw_end)

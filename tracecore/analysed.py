@@ -172,7 +172,9 @@ class AnalysedSpans:
         ids = self._columns.span_ids[self.order[spans]].astype(">u8").view("V8").tolist()
         return [span_id if span >= 0 else b"" for span_id, span in zip(ids, spans.tolist(), strict=True)]
 
-    def heads(self, traces: "TraceValues", links: "LinkValues", shared: "Shared") -> list[memoryview]:
+    def packed(
+        self, traces: "TraceValues", links: "LinkValues", shared: "Shared", tail: bytes
+    ) -> tuple[list[memoryview], list[memoryview]]:
         """All traces as ``packing.packed_heads`` writes them."""
         forest, columns, order = self._forest, self._columns, self.order
         values = packing.SpanValues(
@@ -199,7 +201,7 @@ class AnalysedSpans:
             path_starts=forest.path_starts,
             path_ends=forest.path_ends,
         )
-        return packing.packed_heads(traces, values, links, self.raws, shared)
+        return packing.packed_heads(traces, values, links, self.raws, shared, tail)
 
     def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, made."""

@@ -124,9 +124,11 @@ class ClosedTraces(Sequence[ClosedTrace]):
     ``analysed`` has their spans. Of a trace that ``needs_repair`` it says nothing: to look at that trace analyses it.
     """
 
-    def __init__(self, gathered: GatheredColumns, replay_id: str) -> None:
+    def __init__(self, gathered: GatheredColumns, replay_id: str, tail: bytes = b"") -> None:
+        """``tail`` is what ``records`` end with: ``wire.tail_of`` those that are kept by rule."""
         self._gathered = gathered
         self._replay_id = replay_id
+        self._tail = tail
         self._given = given = _given(gathered)
         self._found = forest.forest_of(given.columns, MAX_SKEW_NS)
         self.analysed = AnalysedSpans(given.spans, given.columns, self._found, given.service_names)
@@ -175,9 +177,13 @@ class ClosedTraces(Sequence[ClosedTrace]):
         counts: Array = np.diff(np.concatenate(((0,), np.cumsum(self.analysed.failed)))[self.analysed.first])
         return counts
 
+    @property
+    def records(self) -> list[memoryview]:
+        """Each as a record, with the tail that was given; empty if it needs repair."""
+        return self._packed[1]
+
     @cached_property
-    def heads(self) -> list[memoryview]:
-        """Each as ``packing.packed_heads`` writes it."""
+    def _packed(self) -> tuple[list[memoryview], list[memoryview]]:
         found, analysed, gathered, given = self._found, self.analysed, self._gathered, self._given
         resource_of, resources = self._resources
         scope_of, scopes = self._scopes
@@ -192,7 +198,7 @@ class ClosedTraces(Sequence[ClosedTrace]):
                 (self._links.names, given.spans.names, link_columns.TYPES, self._services, resources, scopes),
             )
         )
-        return analysed.heads(values, self._links.values, shared)
+        return analysed.packed(values, self._links.values, shared, self._tail)
 
     def resources_of(self) -> Iterable[tuple[Resource, ...]]:
         """The table of resources of each: many share one."""
@@ -261,7 +267,7 @@ class ClosedTraces(Sequence[ClosedTrace]):
             "replay_id": repeat(self._replay_id),
         }
         closed = list(map(ClosedTrace, *columns.values()))
-        for trace, head in zip(closed, self.heads, strict=True):
+        for trace, head in zip(closed, self._packed[0], strict=True):
             trace.head = head  # type: ignore[misc]  # mypy knows no slots that a dataclass inherits
         return closed
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tracecore.byte_runs import eight_bytes
 from tracecore.compiling import uncounted
 from tracecore.span import ONE_SPAN_MILLI
 from tracecore.span_columns import (
@@ -261,7 +262,7 @@ def _scan_span(b, at, end, i, spans):
         if field == 7 or field == 8:
             if wire != _FIXED64 or end - at < 8:
                 return False
-            value = np.int64(_eight_bytes(b, at))
+            value = np.int64(eight_bytes(b, at))
             if value < 0:
                 return False
             if field == 7:
@@ -327,25 +328,6 @@ def _scan_span(b, at, end, i, spans):
 
 
 @uncounted
-def _eight_bytes(b, at):
-    """As a number, the last first, as this processor has them in memory; at least eight must be there.
-
-    Written out, and with places that cannot be negative, the compiler makes one load of it.
-    """
-    k = np.uint64(at)
-    return (
-        np.uint64(b[k])
-        | np.uint64(b[k + np.uint64(1)]) << np.uint64(8)
-        | np.uint64(b[k + np.uint64(2)]) << np.uint64(16)
-        | np.uint64(b[k + np.uint64(3)]) << np.uint64(24)
-        | np.uint64(b[k + np.uint64(4)]) << np.uint64(32)
-        | np.uint64(b[k + np.uint64(5)]) << np.uint64(40)
-        | np.uint64(b[k + np.uint64(6)]) << np.uint64(48)
-        | np.uint64(b[k + np.uint64(7)]) << np.uint64(56)
-    )
-
-
-@uncounted
 def _big_endian(b, at):
     """Eight bytes of an id as a number, the first of them the highest."""
     k = np.uint64(at)
@@ -403,9 +385,9 @@ def _hash(b, at, end):
         hashed = (hashed ^ rest) * prime
     else:
         for k in range(at, end - 8, 8):
-            hashed = (hashed ^ _eight_bytes(b, k)) * prime
+            hashed = (hashed ^ eight_bytes(b, k)) * prime
             hashed ^= hashed >> np.uint64(32)
-        hashed = (hashed ^ _eight_bytes(b, end - 8)) * prime
+        hashed = (hashed ^ eight_bytes(b, end - 8)) * prime
     # The upper half, of which a slot is made, hangs on all bits; its lowest bits only after this.
     return (hashed ^ (hashed >> np.uint64(29))) * prime
 
@@ -419,9 +401,9 @@ def _are_equal(b, one, other, size):
             k += 1
         return k == size
     for k in range(0, size - 8, 8):
-        if _eight_bytes(b, one + k) != _eight_bytes(b, other + k):
+        if eight_bytes(b, one + k) != eight_bytes(b, other + k):
             return False
-    return _eight_bytes(b, one + size - 8) == _eight_bytes(b, other + size - 8)
+    return eight_bytes(b, one + size - 8) == eight_bytes(b, other + size - 8)
 
 
 @uncounted

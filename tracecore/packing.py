@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 import msgspec
 import numpy as np
 
+from tracecore.byte_runs import copied
 from tracecore.closed_trace import TAIL_FIELDS, ClosedTrace, CloseReason, TracedSpan
 from tracecore.compiling import uncounted
 
@@ -137,9 +138,12 @@ class Shared(NamedTuple):
 
 
 def packed_heads(
-    traces: TraceValues, spans: SpanValues, links: LinkValues, raws: RawBytes, shared: Shared
-) -> list[memoryview]:
-    """Of each trace its record but for ``TAIL_FIELDS``, empty where it needs repair. O(n) in bytes."""
+    traces: TraceValues, spans: SpanValues, links: LinkValues, raws: RawBytes, shared: Shared, tail: bytes
+) -> tuple[list[memoryview], list[memoryview]]:
+    """Of each trace its record but for ``TAIL_FIELDS``, and the same with ``tail``; empty where it needs repair.
+
+    O(n) in bytes.
+    """
     count, roots = len(traces.needs_repair), spans.first[:-1]
     size = (
         int((raws.ends - raws.starts).sum())
@@ -158,13 +162,16 @@ def packed_heads(
         # A root's service and name are written once more.
         + _size(shared.services, spans.services[roots])
         + _size(shared.names, spans.names[roots])
-        + count * (_TRACE_BYTES + len(_KEYS.packed))
+        + count * (_TRACE_BYTES + len(_KEYS.packed) + len(tail))
     )
     packed = np.empty(size, np.uint8)
-    bounds = np.zeros(count + 1, np.int64)
-    _pack(traces, spans, links, raws, _KEYS, _REASONS, shared, packed, bounds)
-    whole = packed.data
-    return [whole[start:end] for start, end in pairwise(bounds.tolist())]
+    bounds, tails = np.zeros(count + 1, np.int64), np.zeros(count, np.int64)
+    _pack(
+        traces, spans, links, raws, _KEYS, _REASONS, shared, np.frombuffer(tail, np.uint8), packed, bounds, tails
+    )  # fmt: skip
+    whole, places = packed.data, bounds.tolist()
+    heads = [whole[start:end] for start, end in zip(places[:-1], tails.tolist(), strict=True)]
+    return heads, [whole[start:end] for start, end in pairwise(places)]
 
 
 def texts(values: Iterable[Any]) -> Texts:
@@ -211,7 +218,7 @@ def warm_up() -> None:
         bounds, none, none, none,
     )  # fmt: skip
     links = LinkValues(bounds, none, none, none, none, none, none, none, none)
-    packed_heads(traces, spans, links, RawBytes(raw, none, none), Shared(*[texts(())] * len(Shared._fields)))
+    packed_heads(traces, spans, links, RawBytes(raw, none, none), Shared(*[texts(())] * len(Shared._fields)), b"")
     _warm.set()
 
 
@@ -220,7 +227,7 @@ def _size(values: Texts, numbers: Array) -> int:
 
 
 @uncounted
-def _pack(traces, spans, links, raws, keys, reasons, shared, out, bounds):
+def _pack(traces, spans, links, raws, keys, reasons, shared, tail, out, bounds, tails):
     (
         needs_repair, trace_ids, revisions, reason_of, first_arrivals, last_arrivals, duplicate_counts, trace_starts,
         trace_ends, error_counts, origins, counts_milli, resources_of, scopes_of,
@@ -234,13 +241,13 @@ def _pack(traces, spans, links, raws, keys, reasons, shared, out, bounds):
     raw, raw_starts, raw_ends = raws
     o = 0
     for t in range(len(needs_repair)):
-        bounds[t] = o
+        bounds[t] = tails[t] = o
         if needs_repair[t]:
             continue
         root, end = first[t], first[t + 1]
         o = _put_big_endian(out, o, 0xDE, len(_TRACE_FIELDS), 2)
         o = _put_size(out, _put(out, o, keys, 0), TRACE_ID_BYTES)
-        o = _put_copy(out, o, trace_ids, TRACE_ID_BYTES * t, TRACE_ID_BYTES * (t + 1))
+        o = copied(out, o, trace_ids, TRACE_ID_BYTES * t, TRACE_ID_BYTES * (t + 1))
         o = _put_integer(out, _put(out, o, keys, 1), revisions[t])
         o = _put(out, _put(out, o, keys, 2), reasons, reason_of[t])
         o = _put_id(out, _put(out, o, keys, 3), span_ids[root])
@@ -298,13 +305,15 @@ def _pack(traces, spans, links, raws, keys, reasons, shared, out, bounds):
             o = _put_integer(out, o, resources[i])
             o = _put_integer(out, o, scopes[i])
             raw_start, raw_end = raw_starts[order[i]], raw_ends[order[i]]
-            o = _put_copy(out, _put_size(out, o, raw_end - raw_start), raw, raw_start, raw_end)
+            o = copied(out, _put_size(out, o, raw_end - raw_start), raw, raw_start, raw_end)
+        tails[t] = o
+        o = copied(out, o, tail, 0, len(tail))
     bounds[len(needs_repair)] = o
 
 
 @uncounted
 def _put(out, o, values, number):
-    return _put_copy(out, o, values.packed, values.bounds[number], values.bounds[number + 1])
+    return copied(out, o, values.packed, values.bounds[number], values.bounds[number + 1])
 
 
 @uncounted
@@ -376,10 +385,3 @@ def _put_big_endian(out, o, kind, value, size):
     for k in range(size):
         out[np.uint64(o + 1 + k)] = np.uint8(unsigned >> np.uint64(8 * (size - 1 - k)))
     return o + 1 + size
-
-
-@uncounted
-def _put_copy(out, o, source, start, end):
-    for k in range(end - start):
-        out[np.uint64(o + k)] = source[np.uint64(start + k)]
-    return o + end - start

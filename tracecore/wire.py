@@ -52,9 +52,10 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
     spans' shares of it tell the same.
     """
     head = getattr(trace, "head", None)
-    whole = whole_trace(head, trace.sampled_by, trace.replay_id, max_record_bytes) if head is not None else None
-    if whole is not None:
-        return [whole]
+    if head is not None:
+        tail = tail_of(trace.sampled_by, trace.replay_id, trace.part, trace.parts)
+        if len(head) + len(tail) <= max_record_bytes:
+            return [b"".join((head, tail))]
     record = _msgpack.encode(trace)
     if len(record) <= max_record_bytes:
         return [record]
@@ -70,12 +71,11 @@ def encode_trace(trace: ClosedTrace, max_record_bytes: int = MAX_RECORD_BYTES) -
     ]
 
 
-def whole_trace(
-    head: memoryview, sampled_by: str, replay_id: str, max_record_bytes: int = MAX_RECORD_BYTES
-) -> bytes | None:
-    """The record of a revision whose ``head`` is written already; None if it must be taken apart."""
-    tail = _tail(sampled_by, replay_id, 0, 1)
-    return b"".join((head, tail)) if len(head) + len(tail) <= max_record_bytes else None
+@lru_cache(maxsize=1024)
+def tail_of(sampled_by: str, replay_id: str, part: int = 0, parts: int = 1) -> bytes:
+    """What follows a trace's head: ``TAIL_FIELDS`` of these values."""
+    pairs = zip(TAIL_FIELDS, (sampled_by, replay_id, part, parts), strict=True)
+    return b"".join(_msgpack.encode(each) for pair in pairs for each in pair)
 
 
 def decode_trace(record: bytes) -> ClosedTrace:
@@ -169,12 +169,6 @@ def _decoded(decoder: msgspec.msgpack.Decoder[T] | msgspec.json.Decoder[T], reco
         return decoder.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedPayload(str(error)) from None
-
-
-@lru_cache(maxsize=1024)
-def _tail(*values: str | int) -> bytes:
-    """What follows a trace's head: ``TAIL_FIELDS`` of these values."""
-    return b"".join(_msgpack.encode(each) for pair in zip(TAIL_FIELDS, values, strict=True) for each in pair)
 
 
 def _part(trace: ClosedTrace, spans: list[TracedSpan]) -> ClosedTrace:

@@ -77,7 +77,7 @@ def test_traces_are_packed_as_msgspec_packs_them(given_traces: list[Trace]) -> N
     parents = np.arange(len(all_rows)) - 1
     parents[first[:-1]] = -1
     numbers_of = [column([row[4][k] for row in all_rows]) for k in range(11)]
-    heads = packed_heads(
+    heads, whole = packed_heads(
         TraceValues(
             needs_repair=np.array(needs_repair, np.bool_),
             trace_ids=np.frombuffer(b"".join(trace[0] for trace in given_traces), np.uint8),
@@ -105,8 +105,10 @@ def test_traces_are_packed_as_msgspec_packs_them(given_traces: list[Trace]) -> N
         ),
         raw_bytes([row[5] for row in reversed(all_rows)]),
         Shared(*map(texts, (TEXTS, TEXTS, TYPES, SERVICES, RESOURCES, SCOPES))),
+        b"the tail",
     )  # fmt: skip
     assert len(heads) == len(given_traces)
+    assert [bytes(record) for record in whole] == [bytes(head) + b"the tail" if head else b"" for head in heads]
     for head, trace in zip(heads, given_traces, strict=True):
         if trace[8]:
             assert not head
