@@ -30,7 +30,7 @@ class Run(NamedTuple):
     """Spans of one origin as ``otlp.span_field`` writes them, one after the other."""
 
     origin: Origin
-    fields: bytes
+    fields: bytes | memoryview
     spans: int
 
 
@@ -78,7 +78,7 @@ class Gathering:
     def __init__(self) -> None:
         #: How many they are.
         self.spans = 0
-        self._fields: dict[tuple[Resource, Scope], list[bytes]] = {}
+        self._fields: dict[tuple[Resource, Scope], list[bytes | memoryview]] = {}
 
     def add(self, run: Run) -> None:
         """Add spans of one origin."""
@@ -92,7 +92,7 @@ class Gathering:
 
     def records(self) -> Iterator[bytes]:
         """All of them as records, each below Kafka's limit as far as its runs allow."""
-        chunk: dict[tuple[Resource, Scope], list[bytes]] = {}
+        chunk: dict[tuple[Resource, Scope], list[bytes | memoryview]] = {}
         size = 0
         for origin, runs in self._fields.items():
             origin_size = _ORIGIN_OVERHEAD_BYTES + sum(len(part.raw) + len(part.schema_url) * 4 for part in origin)

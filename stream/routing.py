@@ -7,16 +7,19 @@ import threading
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from stream.router import Run
-from tracecore.span_columns import ORIGIN, RAW_AT, RAW_END, TRACE_HIGH, TRACE_LOW, SpanColumns
+from tracecore.byte_runs import copied
+from tracecore.compiling import uncounted
+from tracecore.span_columns import ORIGIN, RAW_AT, RAW_END, TRACE_HIGH, TRACE_LOW, Origin, SpanColumns
 
 #: A run ends at so many bytes, so that records can be filled with whole runs.
 _RUN_BYTES = 32 * 1024
 #: What stands before a span: a tag, and a size of up to 35 bits.
 _TAG, _FIELD_BYTES = 0x12, 6
 _HEX_SEED, _M = 0x9747B28C ^ 32, 0x5BD1E995
+#: Traces whose partition is remembered, a power of two: spans of one trace stand near each other.
+_REMEMBERED = 1024
 
 _warm = threading.Event()
 
@@ -26,16 +29,23 @@ Array = np.ndarray[Any, Any]
 def routed(spans: SpanColumns, partitions: int) -> list[tuple[int, Run]]:
     """Runs of spans with their partitions; spans of a trace in their order. O(n) in bytes."""
     table = spans.table
-    number = {origin: at for at, origin in enumerate(dict.fromkeys(spans.origins))}
+    # Most are one of few objects: telling objects apart saves hashing the bytes of each.
+    number: dict[Origin, int] = {}
+    objects = {id(origin): origin for origin in spans.origins}
+    number_of = {key: number.setdefault(origin, len(number)) for key, origin in objects.items()}
     origins = list(number)
-    origin_of = np.array([number[origin] for origin in spans.origins], np.int64)
+    origin_of = np.array([number_of[id(origin)] for origin in spans.origins], np.int64)
     count = table.shape[1]
     out = np.empty(int((table[RAW_END] - table[RAW_AT]).sum()) + _FIELD_BYTES * count, np.uint8)
     runs = np.empty((count, 4), np.int64)
-    run_count = _route(table, origin_of, len(origins), partitions, np.frombuffer(spans.buffer, np.uint8), out, runs)
+    run_count = _route(
+        table, origin_of, len(origins), partitions, np.frombuffer(spans.buffer, np.uint8), out, runs,
+        np.empty(count, np.int64), np.empty(count, np.int64), np.zeros(partitions * len(origins) + 1, np.int64),
+        np.zeros((_REMEMBERED, 3), np.int64),
+    )  # fmt: skip
     fields = out.data
     return [
-        (key // len(origins), Run(origins[key % len(origins)], bytes(fields[start:end]), sent))
+        (key // len(origins), Run(origins[key % len(origins)], fields[start:end], sent))
         for key, start, end, sent in runs[:run_count].tolist()
     ]
 
@@ -51,21 +61,23 @@ def warm_up() -> None:
     _warm.set()
 
 
-@njit(cache=True, nogil=True)
-def _route(table, origin_of, origins, partitions, buffer, out, runs):
-    """Fill ``out``, and of each run its partition and origin in one number, where it begins and ends, and its spans."""
+@uncounted
+def _route(table, origin_of, origins, partitions, buffer, out, runs, keys, order, places, known):
+    """Fill ``out``, and of each run its partition and origin in one number, where it begins and ends, and its spans.
+
+    ``places`` and ``known`` are zeros.
+    """
     count = table.shape[1]
-    keys, counts = np.empty(count, np.int64), np.zeros(partitions * origins + 1, np.int64)
-    partition = np.int64(0)
     for i in range(count):
         high, low = table[TRACE_HIGH, i], table[TRACE_LOW, i]
-        # Spans of a trace stand together.
-        if i == 0 or high != table[TRACE_HIGH, i - 1] or low != table[TRACE_LOW, i - 1]:
-            partition = _partition(high, low, partitions)
-        keys[i] = partition * origins + origin_of[table[ORIGIN, i]]
-        counts[keys[i] + 1] += 1
-    places = np.cumsum(counts)
-    order = np.empty(count, np.int64)
+        slot = np.int64(np.uint64(high ^ low) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) & (len(known) - 1)
+        # No trace has an id of zeros.
+        if known[slot, 0] != high or known[slot, 1] != low:
+            known[slot, 0], known[slot, 1], known[slot, 2] = high, low, _partition(high, low, partitions)
+        keys[i] = known[slot, 2] * origins + origin_of[table[ORIGIN, i]]
+        places[keys[i] + 1] += 1
+    for key in range(1, len(places)):
+        places[key] += places[key - 1]
     for i in range(count):
         order[places[keys[i]]] = i
         places[keys[i]] += 1
@@ -81,10 +93,7 @@ def _route(table, origin_of, origins, partitions, buffer, out, runs):
             size >>= 7
             o += 1
         out[o] = size
-        o += 1
-        for j in range(at, end):
-            out[o + j - at] = buffer[j]
-        o += end - at
+        o = copied(out, o + 1, buffer, at, end)
         sent += 1
         if k + 1 == count or keys[order[k + 1]] != keys[i] or o - start >= _RUN_BYTES:
             runs[run_count, 0], runs[run_count, 1], runs[run_count, 2], runs[run_count, 3] = keys[i], start, o, sent
@@ -93,7 +102,7 @@ def _route(table, origin_of, origins, partitions, buffer, out, runs):
     return run_count
 
 
-@njit(cache=True, nogil=True)
+@uncounted
 def _partition(high, low, partitions):
     """``tracecore.partition.partition_of``: murmur2 of the id in lowercase hex."""
     mask = np.int64(0xFFFFFFFF)
