@@ -6,10 +6,10 @@ import threading
 from tracecore import batch_analysis, batch_decoding
 
 try:
-    from stream import open_traces, routing, window_tally
+    from stream import open_traces, record_batches, routing, window_tally
     from stream.detection import usual_spans
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
-    open_traces = routing = window_tally = usual_spans = None  # type: ignore[assignment]
+    open_traces = record_batches = routing = window_tally = usual_spans = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def warm_up() -> bool:
     """Compile, or load what was compiled; False if there is nothing to compile with. Takes seconds the first time."""
     if open_traces is None:
         return False
-    for module in (open_traces, routing, window_tally, usual_spans):
+    for module in (open_traces, record_batches, routing, window_tally, usual_spans):
         module.warm_up()
     return batch_decoding.warm_up() and batch_analysis.warm_up()
 
