@@ -11,6 +11,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
+from stream.transport import together
+
 logger = logging.getLogger(__name__)
 
 #: Records of spans that are taken in one go: enough traces to analyse at once, and little enough for others to have a
@@ -53,7 +55,7 @@ def at_hand(app: faust.App, stream: Any, limit: int) -> list[Any]:
         message = queue.get_nowait().message
         # As the stream itself does: what was handed out before a rebalance is not looked at.
         if message.generation_id == app.consumer_generation_id and app.flow_control.is_active():
-            messages.append(message)
+            messages += together(message)
     return messages
 
 

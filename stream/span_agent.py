@@ -25,6 +25,7 @@ from stream.handover import decode_handover, is_timely
 from stream.hooks import Hooks
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing, Pipeline, Rules, Tally
+from stream.transport import TOGETHER, together
 from stream.watermark import changed_watermarks, watermark
 from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
@@ -148,6 +149,8 @@ class SpanAgent:
         """Register the agent, its timers and its signal handlers with the app."""
         app = self._app
         topic = app.topic(self._source_topic, key_serializer="raw", value_serializer="raw", acks=False, internal=False)
+        # Of events, each of which may be so many records. (An argument of this name is ignored: faust-streaming 0.15.)
+        topic.maxsize = app.conf.stream_buffer_maxsize // TOGETHER
         app.agent(topic, name="assemble")(self._on_records)
         app.timer(TICK_S, name="silence")(self._on_tick)
         app.timer(commit_interval_s, name="watermark")(self._commit)
@@ -174,7 +177,8 @@ class SpanAgent:
             missing: dict[TP, Source] = {}
             while is_warming():  # noqa: ASYNC110 (a thread ends it, which knows no loop)
                 await asyncio.sleep(WARMING_STEP_S)
-            messages = [event.message, *at_hand(self._app, stream, RECORDS_AT_ONCE - 1)]
+            messages = [*together(event.message)]
+            messages += at_hand(self._app, stream, RECORDS_AT_ONCE - len(messages))
             async with self._publishing:
                 await self._outlet.send(self._taken_of(messages, missing))
                 if time.monotonic() - self._closed_at >= CLOSE_TOGETHER_S:
