@@ -63,7 +63,7 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         web_port=settings.port or _free_port(settings.host),
         autodiscover=False,
     )
-    transport.install(app, read_together={source_topic})
+    transport.install(app, read_together={source_topic, topics.otlp_spans})
     outlet = Outlet(app, settings.linger_s)
     detection = detection_agents.attach(app, topics, kafka)
     alerting_agents.attach(

@@ -15,6 +15,7 @@ from stream.continuity import Cursor
 from stream.outlet import Outlet
 from stream.pipeline import Outgoing
 from stream.router import Gathering, decode_record, split_by_partition
+from stream.transport import TOGETHER, together
 from stream.watermark import changed_watermarks
 from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
@@ -59,6 +60,7 @@ class RouterAgent:
         topic = app.topic(
             self._topics.otlp_spans, key_serializer="raw", value_serializer="raw", acks=False, internal=False
         )
+        topic.maxsize = app.conf.stream_buffer_maxsize // TOGETHER  # see SpanAgent.attach
         app.agent(topic, name="route")(self._on_records)
         app.timer(commit_interval_s, name="routed")(self._commit)
         app.on_partitions_revoked.connect(self._on_revoked, weak=False)
@@ -69,7 +71,8 @@ class RouterAgent:
         async for event in stream.noack().events():
             due: list[Any] = []
             missing: dict[TP, Cursor] = {}
-            for message in (event.message, *at_hand(self._app, stream, RECORDS_AT_ONCE - 1)):
+            messages = together(event.message)
+            for message in (*messages, *at_hand(self._app, stream, RECORDS_AT_ONCE - len(messages))):
                 cursor = self._cursors.get(message.tp)
                 if cursor is None:
                     continue  # of an assignment that is over: it comes again
