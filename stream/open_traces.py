@@ -87,6 +87,16 @@ _warm = threading.Event()
 Array = np.ndarray[Any, Any]
 
 
+class _Limits(NamedTuple):
+    """As of ``Limits``."""
+
+    settle_ns: int
+    idle_ns: int
+    max_age_ns: int
+    max_spans: int
+    amend_ns: int
+
+
 class _Store(NamedTuple):
     """All arrays. ``trace_heads`` and ``span_heads`` begin chains by hash; ``timers`` is a heap by time,
     and of one time in the order of opening.
@@ -109,7 +119,7 @@ class OpenTraces:
 
     def __init__(self, limits: Limits, budget: SpanBudget, sources: SpanSources) -> None:
         """``sources`` keep what spans that are held refer to."""
-        self._limits = (limits.settle_ns, limits.idle_ns, limits.max_age_ns, limits.max_spans, limits.amend_ns)
+        self._limits = _Limits(limits.settle_ns, limits.idle_ns, limits.max_age_ns, limits.max_spans, limits.amend_ns)
         self._budget = budget
         self._sources = sources
         self._now_ns = 0
@@ -358,7 +368,6 @@ def _add(
     """Take spans from ``at`` on; up to which that went: then there is no room for what closes, or a twin to settle."""
     store = _Store(board, traces, spans, trace_heads, span_heads, timers, closed_traces, closed_spans)
     counts = board[0]
-    max_spans = limits[3]
     for i in range(at, high):
         t = _found_trace(store, table[TRACE_HIGH, i], table[TRACE_LOW, i])
         twin = _found_span(store, t, table[SPAN_ID, i], table[KIND, i]) if t >= 0 else -1
@@ -372,7 +381,7 @@ def _add(
             if end_ns > held_ns:
                 _replace(store, uses, table, i, source, twin, offset, arrival_ns, limits)
             continue
-        if t >= 0 and traces[t].size + 1 >= max_spans and not _has_room(store, traces[t].size + 1):
+        if t >= 0 and traces[t].size + 1 >= limits.max_spans and not _has_room(store, traces[t].size + 1):
             return i
         if t < 0:
             t = _new_trace(store, table[TRACE_HIGH, i], table[TRACE_LOW, i], arrival_ns)
@@ -384,7 +393,7 @@ def _add(
         if table[PARENT_ID, i] == 0 and not traces[t].has_root:
             traces[t].has_root = 1
             _set_timer(store, t, limits)
-        if traces[t].size >= max_spans:
+        if traces[t].size >= limits.max_spans:
             _close(store, t, _MAX_SPANS, False, now_ns)
             _forget(store, uses, t)
     return high
@@ -424,7 +433,7 @@ def _advance(
         else:
             _pop_timer(store)
             _close(store, t, _reason(trace, limits), False, now_ns)
-    while counts.first_recent >= 0 and traces[counts.first_recent].since_ns <= now_ns - limits[4]:
+    while counts.first_recent >= 0 and traces[counts.first_recent].since_ns <= now_ns - limits.amend_ns:
         _forget(store, uses, counts.first_recent)
     return -1
 
@@ -703,7 +712,7 @@ def _close(store, t, reason, is_shed, now_ns):
 
 @uncounted
 def _quiet_ns(trace, limits):
-    return limits[0] if trace.has_root or trace.revision > 0 else limits[1]
+    return limits.settle_ns if trace.has_root or trace.revision > 0 else limits.idle_ns
 
 
 @uncounted
@@ -711,7 +720,7 @@ def _reason(trace, limits):
     """``Assembler._due``'s second answer."""
     if trace.revision > 0:
         return _LATE
-    if trace.since_ns + limits[2] < trace.last_arrival_ns + _quiet_ns(trace, limits):
+    if trace.since_ns + limits.max_age_ns < trace.last_arrival_ns + _quiet_ns(trace, limits):
         return _MAX_AGE
     return _COMPLETE if trace.has_root else _IDLE
 
@@ -719,7 +728,7 @@ def _reason(trace, limits):
 @uncounted
 def _due_ns(trace, limits):
     """When a trace closes if nothing more comes."""
-    return min(trace.last_arrival_ns + _quiet_ns(trace, limits), trace.since_ns + limits[2])
+    return min(trace.last_arrival_ns + _quiet_ns(trace, limits), trace.since_ns + limits.max_age_ns)
 
 
 @uncounted
