@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from xxhash import xxh3_128_digest
 
 from sink import binary
 from sink.attributes import json_of
@@ -369,8 +370,11 @@ def scope_row(scope_id: int, scope: Scope) -> ScopeRow:
 
 
 def digest_of(records: Sequence[bytes]) -> bytes:
-    """Hash of a revision's records, 16 bytes."""
-    return sha256(b"".join(records)).digest()[:16]
+    """Hash of a revision's records, 16 bytes.
+
+    XXH3: it tells whether a trace is said again word for word, and guards nothing; SHA-256 takes eight times as long.
+    """
+    return xxh3_128_digest(records[0] if len(records) == 1 else b"".join(records))
 
 
 def storable(value: str) -> str:
