@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sink.merge import Revision
-from sink.packed import TRACE_ID, PackedBatch, PackedTrace, Packing, is_whole, span_count_in, unmarked
+from sink.packed import TRACE_ID, PackedBatch, Packing, is_whole, span_count_in, unmarked
 from sink.redaction import masked_statement
 from sink.rows import RowEncoder, TraceRows, digest_of
 from tracecore.alert import Alert
@@ -88,8 +88,9 @@ class Batch:
     records: dict[bytes, list[Record]] = field(default_factory=dict)
     #: Rows made ahead, of traces that came in one whole revision.
     rows: dict[bytes, TraceRows] = field(default_factory=dict)
-    #: The same, made by compiled code; such a trace has no ``revisions`` and no ``rows`` until ``unpack``.
-    packed: dict[bytes, PackedTrace] = field(default_factory=dict)
+    #: The same, made by compiled code: their numbers in ``packed_rows``. Such a trace has no ``revisions`` and no
+    #: ``rows`` until ``unpack``.
+    packed: dict[bytes, int] = field(default_factory=dict)
     packed_rows: PackedBatch | None = None
     #: Spans that PostgreSQL refused, by trace and span id, with what it said.
     refused: dict[bytes, dict[bytes, str]] = field(default_factory=dict)
@@ -294,9 +295,10 @@ def _packed(batch: Batch, entries: list[Entry], packing: Packing) -> list[Entry]
         for record, content, _, _ in entries
         if isinstance(content, UnreadTrace) and said[content.trace_id] == 1
     ]
-    batch.packed_rows, traces = packing.pack(unread)
-    batch.packed = packed = {trace.trace_id: trace for trace in traces if trace is not None}
-    batch.row_count = sum([trace.span_count for trace in packed.values()])
+    batch.packed_rows = rows = packing.pack(unread)
+    numbers = rows.packed
+    batch.packed = packed = {unread[number][TRACE_ID]: number for number in numbers}
+    batch.row_count = rows.span_count(numbers)
     if len(packed) == len(entries):
         return entries
     return [

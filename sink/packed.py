@@ -3,13 +3,13 @@
 Nothing here needs numba: without it there is no ``Packing``, and every record is read by the reference.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from sink.contributions import EdgeKey, EdgeSums
-from sink.rows import ErrorSpan
+from sink.rows import ErrorSpan, digest_of
 from tracecore.span import Resource, Scope
 
 _WHOLE_HEAD = b"\xde\x00\x1c\xa8trace_id\xc4\x10"
@@ -26,27 +26,6 @@ _SPAN_COUNT_KEY_SIZE = len(_SPAN_COUNT_KEY)
 _INTEGER_BYTES = {0xCC: 1, 0xCD: 2, 0xCE: 4}
 
 
-class PackedTrace(NamedTuple):
-    """A trace whose rows are made. ``pieces``: its spans' rows, unless they are ``start`` to ``end`` of the batch's.
-
-    From ``start`` to ``links_at`` in the order of the columns of ``kernels``.
-    """
-
-    trace_id: bytes
-    digest: bytes
-    start: int
-    end: int
-    trace_start: int
-    trace_end: int
-    span_count: int
-    start_ns: int
-    count_milli: int
-    links_at: int
-    days: tuple[int, ...]
-    pieces: tuple[bytes | memoryview, ...] | None
-    errors: tuple[ErrorSpan, ...]
-
-
 class SharedUse(NamedTuple):
     """A resource or scope that rows refer to, and the last day (since 1970, UTC) of these."""
 
@@ -56,27 +35,48 @@ class SharedUse(NamedTuple):
 
 
 class PackedBatch(Protocol):
-    """The rows of the traces of one call of ``Packing.pack``."""
+    """The rows of the records of one call of ``Packing.pack``. A trace is told by its number, the place of its record.
+
+    Columns for the whole batch: to make an object of each trace took as long as to hash it.
+    """
+
+    @property
+    def packed(self) -> Sequence[int]:
+        """The traces whose rows are made, ascending; the others are the reference's."""
+
+    @property
+    def digests(self) -> Sequence[bytes]:
+        """The digest of each record, packed or not."""
 
     @property
     def shared(self) -> Sequence[SharedUse]:
-        """The resources and scopes that they refer to."""
+        """The resources and scopes that the rows refer to."""
 
-    def span_rows(self, traces: Iterable[PackedTrace]) -> Iterator[bytes | memoryview]:
+    @property
+    def days(self) -> Set[int]:
+        """The days, since 1970, of the rows."""
+
+    def span_count(self, traces: Sequence[int]) -> int:
+        """How many rows the traces' spans are."""
+
+    def span_rows(self, traces: Sequence[int]) -> Iterator[bytes | memoryview]:
         """The rows of the traces' spans, in pieces."""
 
-    def trace_rows(self, traces: Iterable[PackedTrace]) -> Iterator[bytes | memoryview]:
+    def trace_rows(self, traces: Sequence[int]) -> Iterator[bytes | memoryview]:
         """The traces' own rows, in pieces."""
 
-    def edges(self, traces: Sequence[PackedTrace]) -> dict[EdgeKey, EdgeSums]:
+    def edges(self, traces: Sequence[int]) -> dict[EdgeKey, EdgeSums]:
         """What the traces add to the graph of services."""
+
+    def errors(self, traces: Sequence[int]) -> Iterator[tuple[bytes, Sequence[ErrorSpan]]]:
+        """The error spans of those traces that have some, by trace id."""
 
 
 class Packing(Protocol):
     """Makes rows of records."""
 
-    def pack(self, values: Sequence[bytes]) -> tuple[PackedBatch, list[PackedTrace | None]]:
-        """The rows of these records, None for each that the reference is to take."""
+    def pack(self, values: Sequence[bytes]) -> PackedBatch:
+        """The rows of those of these records that it takes."""
 
 
 def is_whole(value: bytes) -> bool:
@@ -99,6 +99,12 @@ def span_count_in(value: bytes) -> int:
     except (msgspec.DecodeError, IndexError):
         return 1
     return max(count, 1) if isinstance(count, int) else 1
+
+
+def digests_of(values: Iterable[bytes]) -> list[bytes]:
+    """The digest of each record, as that of a revision in one part."""
+    # Hot, once a trace: most were said by no replay, which is seen without a call.
+    return [digest_of([value if value.endswith(_NO_REPLAY_TAIL) else unmarked(value)]) for value in values]
 
 
 def unmarked(value: bytes) -> bytes:

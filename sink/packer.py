@@ -1,7 +1,7 @@
 """Records of whole traces to rows, a batch at a time, by ``sink.kernels``; what these leave is the reference's."""
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from sink import kernels as k
 from sink.contributions import EdgeKey, EdgeSums
-from sink.packed import TRACE_ID, PackedTrace, SharedUse, trace_id_in, unmarked
-from sink.rows import ErrorSpan, RowEncoder, digest_of
+from sink.packed import SharedUse, digests_of, trace_id_in
+from sink.rows import ErrorSpan, RowEncoder
 from tracecore.closed_trace import ClosedTrace, TracedSpan
 from tracecore.redaction import Redaction
 from tracecore.span import Resource, Scope
@@ -56,42 +56,52 @@ class Rows:
     spans: memoryview
     traces: memoryview
     shared: list[SharedUse]
+    digests: list[bytes]
+    #: What ``kernels.pack`` tells of each record.
+    table: Numbers
+    #: Of traces with odd spans, the rows of their spans in pieces; of those with errors, their ids and these.
+    pieces: dict[int, list[bytes | memoryview]]
+    failed: dict[int, tuple[bytes, tuple[ErrorSpan, ...]]]
 
-    def span_rows(self, traces: Iterable[PackedTrace]) -> Iterator[bytes | memoryview]:
+    @property
+    def packed(self) -> list[int]:
+        """The traces whose rows are made."""
+        status = self.table[:, k.STATUS]
+        return np.flatnonzero((status == k.PLAIN) | (status == k.DONE)).tolist()
+
+    @property
+    def days(self) -> set[int]:
+        """The days of the rows; between those of two spans there is none."""
+        return set(np.unique(self.table[self.packed, k.FIRST_DAY : k.LAST_DAY + 1]).tolist())
+
+    def span_count(self, traces: Sequence[int]) -> int:
+        """How many rows the traces' spans are."""
+        return int(self.table[_places(traces), k.SPAN_COUNT].sum())
+
+    def span_rows(self, traces: Sequence[int]) -> Iterator[bytes | memoryview]:
         """The rows of the traces' spans, in pieces."""
-        start = end = 0
-        for trace in traces:
-            if trace.pieces is None and trace.start == end:
-                end = trace.end
-                continue
-            if end > start:
-                yield self.spans[start:end]
-            start, end = trace.start, trace.end
-            if trace.pieces is not None:
-                yield from trace.pieces
-                start = end
-        if end > start:
-            yield self.spans[start:end]
+        bounds = self.table[_places(traces), k.SPANS_START : k.SPANS_END + 1]
+        start = 0
+        for place in [place for place, trace in enumerate(traces) if trace in self.pieces] if self.pieces else []:
+            yield from _runs(self.spans, bounds[start:place])
+            yield from self.pieces[traces[place]]
+            start = place + 1
+        yield from _runs(self.spans, bounds[start:])
 
-    def trace_rows(self, traces: Iterable[PackedTrace]) -> Iterator[memoryview]:
+    def trace_rows(self, traces: Sequence[int]) -> Iterator[memoryview]:
         """The traces' own rows, in pieces."""
-        start = end = 0
-        for trace in traces:
-            if trace.trace_start != end:
-                if end > start:
-                    yield self.traces[start:end]
-                start = trace.trace_start
-            end = trace.trace_end
-        if end > start:
-            yield self.traces[start:end]
+        return _runs(self.traces, self.table[_places(traces), k.TRACE_START : k.TRACE_END + 1])
 
-    def edges(self, traces: Sequence[PackedTrace]) -> dict[EdgeKey, EdgeSums]:
+    def errors(self, traces: Sequence[int]) -> Iterator[tuple[bytes, tuple[ErrorSpan, ...]]]:
+        """The error spans of those traces that have some, by trace id."""
+        return (self.failed[trace] for trace in traces if trace in self.failed)
+
+    def edges(self, traces: Sequence[int]) -> dict[EdgeKey, EdgeSums]:
         """What the traces add to the graph of services."""
         edges = np.empty((EDGES, k.EDGE_COLUMNS), np.int64)
         slots = np.full(2 * EDGES, -1, np.int64)
-        links_at = np.array([trace.links_at for trace in traces], np.int64)
-        starts = np.array([trace.start_ns for trace in traces], np.int64)
-        weights = np.array([trace.count_milli for trace in traces], np.int64)
+        places = _places(traces)
+        links_at, starts, weights = (self.table[places, column] for column in (k.LINKS_AT, k.START_NS, k.COUNT_MILLI))
         found = k.sum_links(self.records, links_at, starts, weights, edges, slots)
         if found < 0:
             middle = len(traces) // 2
@@ -122,19 +132,20 @@ class Packer:
         self._memory, self._memory_of_traces = _Memory(), _Memory()
         self._keys: _Table[str] = _Table(bytes.decode, lambda key: not redaction.is_secret(key), _is_json_as_it_is)
         # All of it, or the first batch would wait for the rest.
-        rows, _ = self.pack([])
+        rows = self.pack([])
         rows.edges([])
         slots, pool, pool_at = self._keys.arrays[:3]
         k.slot_of(rows.records, 0, 0, slots, pool, pool_at)
         k.place_of(rows.records, 0, 0, slots)
 
-    def pack(self, values: Sequence[bytes]) -> tuple[Rows, list[PackedTrace | None]]:
-        """The rows of these records, None for each that the reference is to take."""
+    def pack(self, values: Sequence[bytes]) -> Rows:
+        """The rows of those of these records that are not left to the reference."""
         # Arrays that may be written, all of them, although none of these is: the code is compiled for one type alone.
         joined = bytearray().join([*values, k.PADDING])
         records = np.frombuffer(joined, np.uint8)
-        bounds = np.cumsum([0, *map(len, values)], dtype=np.int64)
-        digests = [digest_of([unmarked(value)]) for value in values]
+        bounds = np.zeros(len(values) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=bounds[1:])
+        digests = digests_of(values)
         longest = max(map(len, values), default=0)
         table = np.zeros((len(values), k.COLUMNS), np.int64)
         spans = self._memory.bytes_of(3 * len(joined) + k.JSON_GROWTH * longest)
@@ -174,56 +185,38 @@ class Packer:
                     self._resources.add(records, at, end)
         shared = [SharedUse(*use) for use in self._resources.used()]
         shared += [SharedUse(*use) for use in self._scopes.used()]
-        packed = Rows(records, spans.data, traces.data, shared)
+        rows = Rows(records, spans.data, traces.data, shared, digests, table, {}, {})
         oddities = odd[:odds].tolist()
-        placed = [(row[k.ERROR_AT], _error_of(joined, packed.spans, row)) for row in errors[:failed].tolist()]
-        # Hot, once a trace: most are made here, in the order of the columns, without a call of Python's.
-        status, plain, first, day, new = k.STATUS, k.PLAIN, k.SPANS_START, k.FIRST_DAY, tuple.__new__
-        return packed, [
-            new(PackedTrace, (value[TRACE_ID], digest, *row[first:day], _days(row[day], row[day + 1]), None, ()))
-            if row[status] == plain
-            else self._trace(joined, value, packed.spans, row, digest, oddities, placed)
-            for value, row, digest in zip(values, table.tolist(), digests, strict=True)
-        ]
+        placed = [(row[k.ERROR_AT], _error_of(joined, rows.spans, row)) for row in errors[:failed].tolist()]
+        for number in np.flatnonzero(table[:, k.STATUS] == k.DONE).tolist():
+            self._add_odd_and_errors(rows, number, joined, values[number], oddities, placed)
+        return rows
 
-    def _trace(
+    def _add_odd_and_errors(
         self,
+        rows: Rows,
+        number: int,
         joined: bytearray,
         value: bytes,
-        spans: memoryview,
-        row: list[int],
-        digest: bytes,
         oddities: list[list[int]],
         placed: list[tuple[int, ErrorSpan]],
-    ) -> PackedTrace | None:
-        """A trace with odd spans or errors; None if its record was not done."""
-        if row[k.STATUS] != k.DONE:
-            return None
-        pieces: tuple[bytes | memoryview, ...] | None = None
-        errors: tuple[ErrorSpan, ...] = ()
-        if row[k.ERROR_END] > row[k.ERROR_START] or row[k.ODD_END] > row[k.ODD_START]:
-            found = placed[row[k.ERROR_START] : row[k.ERROR_END]]
-            if row[k.ODD_END] > row[k.ODD_START]:
-                made = self._with_odd_spans(joined, value, spans, row, oddities)
-                if made is None:
-                    return None
-                pieces, others = made
-                found = sorted([*found, *others])
-            errors = tuple(error for _, error in found)
-        return PackedTrace._make(
-            (
-                trace_id_in(value),
-                digest,
-                *row[k.SPANS_START : k.FIRST_DAY],
-                _days(row[k.FIRST_DAY], row[k.LAST_DAY]),
-                pieces,
-                errors,
-            )
-        )
+    ) -> None:
+        """Have the reference make the odd spans of a trace, and note its errors; if it cannot, the trace is refused."""
+        row = rows.table[number].tolist()
+        found = placed[row[k.ERROR_START] : row[k.ERROR_END]]
+        if row[k.ODD_END] > row[k.ODD_START]:
+            made = self._with_odd_spans(joined, value, rows.spans, row, oddities)
+            if made is None:
+                rows.table[number, k.STATUS] = k.REFUSED
+                return
+            rows.pieces[number], others = made
+            found = sorted([*found, *others])
+        if found:
+            rows.failed[number] = trace_id_in(value), tuple(error for _, error in found)
 
     def _with_odd_spans(
         self, joined: bytearray, value: bytes, spans: memoryview, row: list[int], oddities: list[list[int]]
-    ) -> tuple[tuple[bytes | memoryview, ...], list[tuple[int, ErrorSpan]]] | None:
+    ) -> tuple[list[bytes | memoryview], list[tuple[int, ErrorSpan]]] | None:
         """The rows of a trace whose odd spans the reference makes, and the errors among these by their places.
 
         None if one cannot be stored as it is.
@@ -245,7 +238,7 @@ class Packer:
             start = place
         pieces.append(spans[start : row[k.SPANS_END]])
         places = {span.span_id: at for span, (at, _, _) in zip(decoded, odd, strict=True)}
-        return tuple(pieces), [(places[error.span_id], error) for error in rows.errors]
+        return pieces, [(places[error.span_id], error) for error in rows.errors]
 
 
 class _Memory:
@@ -379,9 +372,18 @@ def _error_of(joined: bytearray, spans: memoryview, row: list[int]) -> ErrorSpan
     )
 
 
-@lru_cache
-def _days(first: int, last: int) -> tuple[int, ...]:
-    return tuple(range(first, last + 1))
+def _places(traces: Sequence[int]) -> Numbers:
+    return np.array(traces, np.int64)
+
+
+def _runs(rows: memoryview, bounds: Numbers) -> Iterator[memoryview]:
+    """Rows from where to where; those that follow one another are one piece."""
+    if not len(bounds):
+        return
+    cuts = np.flatnonzero(bounds[1:, 0] != bounds[:-1, 1])
+    starts, ends = bounds[np.append(0, cuts + 1), 0], bounds[np.append(cuts, -1), 1]
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        yield rows[start:end]
 
 
 @lru_cache(maxsize=65536)

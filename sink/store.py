@@ -98,9 +98,7 @@ class Store:
             for rows in batch.rows.values():
                 self._prerequisites.ensure(connection, rows)
             if batch.packed_rows is not None:
-                self._prerequisites.ensure_days(
-                    connection, {day for trace in batch.packed.values() for day in trace.days}
-                )
+                self._prerequisites.ensure_days(connection, batch.packed_rows.days)
                 self._prerequisites.ensure_shared(connection, batch.packed_rows.shared)
             with connection.transaction():
                 self._check_offsets(connection, batch, expected)

@@ -9,7 +9,6 @@ import psycopg
 from sink.batches import Batch
 from sink.contributions import Sums
 from sink.merge import KnownTrace, folded, spans_from_bytes
-from sink.packed import PackedTrace
 from sink.postgres import array_of, copy_rows
 from sink.prerequisites import Prerequisites
 from sink.rows import SPAN_COLUMNS, TRACE_COLUMNS, ErrorSpan, PoisonSpan, RowEncoder, TraceRows
@@ -57,17 +56,17 @@ class TraceStore:
         done = StoredTraces()
         digests = _digests(connection, trace_ids)
         written: list[TraceRows] = []
-        packed: list[PackedTrace] = []
+        packed: list[int] = []
         differing: list[bytes] = []
         # Hot, once a trace: of most nothing is known, and what they need is there.
-        ready = batch.packed
+        ready, made = batch.packed, batch.packed_rows
         for trace_id in trace_ids:
-            made = ready.get(trace_id)
-            if made is not None:
+            number = ready.get(trace_id)
+            if number is not None and made is not None:
                 if trace_id not in digests:
-                    packed.append(made)
+                    packed.append(number)
                     continue
-                if made.digest == digests[trace_id]:
+                if made.digests[number] == digests[trace_id]:
                     done.unchanged += 1
                     continue
                 self.unpack(batch, trace_id)
@@ -100,14 +99,14 @@ class TraceStore:
             sums.count_errors(rows.errors, rows.trace.trace_id)
         trace_rows: list[bytes | memoryview] = [rows.trace_row for rows in written]
         span_rows: list[bytes | memoryview] = [row for rows in written for row in rows.span_rows]
-        done.spans = len(span_rows) + sum(trace.span_count for trace in packed)
-        if packed and batch.packed_rows is not None:
-            sums.add_edges(batch.packed_rows.edges(packed))
-            for trace in packed:
-                if trace.errors:
-                    sums.count_errors(trace.errors, trace.trace_id)
-            trace_rows += batch.packed_rows.trace_rows(packed)
-            span_rows += batch.packed_rows.span_rows(packed)
+        done.spans = len(span_rows)
+        if packed and made is not None:
+            done.spans += made.span_count(packed)
+            sums.add_edges(made.edges(packed))
+            for trace_id, errors in made.errors(packed):
+                sums.count_errors(errors, trace_id)
+            trace_rows += made.trace_rows(packed)
+            span_rows += made.span_rows(packed)
         copy_rows(connection, "traces", TRACE_COLUMNS, trace_rows)
         copy_rows(connection, "service_traces", SPAN_COLUMNS, span_rows)
         return done

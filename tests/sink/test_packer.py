@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
 from sink.contributions import EdgeKey, EdgeSums, Sums
 from sink.detail import ERROR_TYPE_ATTRIBUTES
-from sink.packed import PackedBatch, PackedTrace, is_whole, span_count_in, trace_id_in, unmarked
+from sink.packed import PackedBatch, is_whole, span_count_in, trace_id_in, unmarked
 from sink.rows import DAY_NS, RowEncoder, TraceRows, digest_of
 from tests.sink.builders import NOON_NS, SpanSpec, checkout_trace, set_attributes, spans_of, trace_of
 from tracecore.closed_trace import ClosedTrace
@@ -52,16 +52,15 @@ def reference_of(value: bytes, redaction: Redaction = BUILT_IN) -> TraceRows:
     return RowEncoder(redaction).rows_of(decode_trace(value), digest_of([unmarked(value)]))
 
 
-def assert_alike(batch: PackedBatch, trace: PackedTrace, rows: TraceRows) -> None:
+def assert_alike(batch: PackedBatch, trace: int, rows: TraceRows) -> None:
     """What was packed is what the reference makes."""
     assert not rows.poison
     assert b"".join(batch.span_rows([trace])) == b"".join(rows.span_rows)
     assert b"".join(batch.trace_rows([trace])) == rows.trace_row
-    assert trace.trace_id == rows.trace.trace_id
-    assert trace.span_count == len(rows.spans)
-    assert list(trace.errors) == rows.errors
-    assert set(trace.days) == rows.days
-    assert (trace.start_ns, trace.count_milli) == (rows.start_ns, rows.trace.count_milli)
+    assert batch.span_count([trace]) == len(rows.spans)
+    assert list(batch.errors([trace])) == ([(rows.trace.trace_id, tuple(rows.errors))] if rows.errors else [])
+    assert batch.days >= rows.days
+    assert batch.edges([trace]) == edges_of([rows])
 
 
 def edges_of(traces: Sequence[TraceRows]) -> dict[EdgeKey, EdgeSums]:
@@ -73,14 +72,18 @@ def edges_of(traces: Sequence[TraceRows]) -> dict[EdgeKey, EdgeSums]:
 
 def test_rows_of_many_traces_are_the_references(packing: Any) -> None:
     values = [value for n in range(300) for value in encode_trace(trace_of(checkout_trace(n)))]
-    batch, packed = packing.pack(values)
-    assert None not in packed, "ordinary traces are packed, those with errors, too"
+    batch = packing.pack(values)
+    packed = batch.packed
+    assert packed == list(range(300)), "ordinary traces are packed, those with errors, too"
     rows = [reference_of(value) for value in values]
     for trace, made in zip(packed, rows, strict=True):
         assert_alike(batch, trace, made)
     assert b"".join(batch.span_rows(packed)) == b"".join(row for made in rows for row in made.span_rows)
     assert b"".join(batch.trace_rows(packed[::2])) == b"".join(made.trace_row for made in rows[::2])
     assert batch.edges(packed) == edges_of(rows)
+    assert batch.days == {day for made in rows for day in made.days}
+    assert batch.span_count(packed[5:50]) == sum(len(made.spans) for made in rows[5:50])
+    assert list(batch.errors(packed)) == [(made.trace.trace_id, tuple(made.errors)) for made in rows if made.errors]
     assert {use.shared_id for use in batch.shared} == {
         i for made in rows for i in (*made.resource_ids, *made.scope_ids)
     }
@@ -90,9 +93,9 @@ def test_rows_of_many_traces_are_the_references(packing: Any) -> None:
 def test_whatever_spans_hold_their_rows_are_the_references(packing: Any, specs: list[SpanSpec], replay: str) -> None:
     specs = [replace(spec, span_id=2 + number) for number, spec in enumerate(specs)]
     (value,) = encode_trace(trace_of(spans_of(TRACE_ID, [SpanSpec(1), *specs]), replay_id=replay))
-    batch, (trace,) = packing.pack([value])
-    if trace is not None:
-        assert_alike(batch, trace, reference_of(value))
+    batch = packing.pack([value])
+    if batch.packed:
+        assert_alike(batch, 0, reference_of(value))
 
 
 @pytest.mark.parametrize(
@@ -106,9 +109,9 @@ def test_whatever_spans_hold_their_rows_are_the_references(packing: Any, specs: 
 )
 def test_attributes_of_every_kind_are_packed(packing: Any, attributes: dict[str, Any]) -> None:
     (value,) = encode_trace(trace_of(spans_of(TRACE_ID, [SpanSpec(1, attributes=tuple(attributes.items()))])))
-    batch, (trace,) = packing.pack([value])
-    assert trace is not None
-    assert_alike(batch, trace, reference_of(value))
+    batch = packing.pack([value])
+    assert batch.packed == [0]
+    assert_alike(batch, 0, reference_of(value))
 
 
 @st.composite
@@ -146,9 +149,9 @@ def test_rows_of_errors_events_and_warnings_are_the_references(
     raw.status.message, raw.status.code = message, status
     changed = second._replace(raw=raw.SerializeToString(), status=status, warnings=warnings)
     (value,) = encode_trace(replace(trace, spans=(first, changed), error_origin=second.span_id))
-    batch, (packed,) = packing.pack([value])
-    if packed is not None:
-        assert_alike(batch, packed, reference_of(value))
+    batch = packing.pack([value])
+    if batch.packed:
+        assert_alike(batch, 0, reference_of(value))
 
 
 @pytest.mark.parametrize(
@@ -172,10 +175,35 @@ def test_an_error_with_its_events_is_packed_whole(
     raw.status.message, raw.status.code = "upstream", 2
     changed = second._replace(raw=raw.SerializeToString(), status=2, warnings=("clock skew",))
     (value,) = encode_trace(replace(trace, spans=(first, changed)))
-    batch, (packed,) = packing.pack([value])
-    assert packed is not None and packed.pieces is None
-    assert [error.error_type for error in packed.errors] == [error_type]
-    assert_alike(batch, packed, reference_of(value))
+    batch = packing.pack([value])
+    assert batch.packed == [0] and not batch.pieces
+    assert [error.error_type for _, errors in batch.errors([0]) for error in errors] == [error_type]
+    assert_alike(batch, 0, reference_of(value))
+
+
+def test_odd_spans_stand_where_they_belong_among_the_rows_of_many_traces(packing: Any) -> None:
+    odd = (("seconds", 1.5),)
+    traces = [
+        trace_of(
+            spans_of(
+                TRACE_ID,
+                [
+                    SpanSpec(1),
+                    *(SpanSpec(2 + span, 1, attributes=odd if number % 3 == span else ()) for span in range(3)),
+                ],
+            )
+        )
+        if number % 2
+        else trace_of(checkout_trace(number))
+        for number in range(12)
+    ]
+    values = [value for trace in traces for value in encode_trace(trace)]
+    batch = packing.pack(values)
+    assert batch.packed == list(range(12)) and list(batch.pieces) == [1, 3, 5, 7, 9, 11]
+    rows = [reference_of(value) for value in values]
+    for chosen in (slice(None), slice(None, None, 2), slice(1, None, 2), slice(3, 8)):
+        made = [row for each in rows[chosen] for row in each.span_rows]
+        assert b"".join(batch.span_rows(batch.packed[chosen])) == b"".join(made)
 
 
 def test_an_error_whose_bytes_are_no_text_is_left_to_the_reference(packing: Any) -> None:
@@ -183,13 +211,13 @@ def test_an_error_whose_bytes_are_no_text_is_left_to_the_reference(packing: Any)
     first, second = trace.spans
     no_state = b"\x1a\x02\xff\xff"
     (value,) = encode_trace(replace(trace, spans=(first, second._replace(raw=no_state + second.raw))))
-    assert packing.pack([value])[1] == [None] and reference_of(value).poison
+    assert packing.pack([value]).packed == [] and reference_of(value).poison
 
 
 def test_rows_stay_as_they_are_while_others_are_made(packing: Any) -> None:
     (value,) = encode_trace(trace_of(checkout_trace(1)))
-    batch, packed = packing.pack([value])
-    (rows,) = batch.span_rows(packed)
+    batch = packing.pack([value])
+    (rows,) = batch.span_rows([0])
     made = bytes(rows)
     del batch
     kept = [packing.pack(encode_trace(trace_of(checkout_trace(2 + number)))) for number in range(5)]
@@ -201,9 +229,9 @@ def test_a_character_is_escaped_wherever_in_a_text_it_stands(packing: Any) -> No
         texts = ("x" * place + chr(code) + "y" * (19 - place) for code in range(1, 256))
         spans = [SpanSpec(2 + number, 1, attributes=(("text", text),)) for number, text in enumerate(texts)]
         (value,) = encode_trace(trace_of(spans_of(TRACE_ID, [SpanSpec(1), *spans])))
-        batch, (trace,) = packing.pack([value])
-        assert trace is not None and trace.pieces is None
-        assert_alike(batch, trace, reference_of(value))
+        batch = packing.pack([value])
+        assert batch.packed == [0] and not batch.pieces
+        assert_alike(batch, 0, reference_of(value))
 
 
 @pytest.mark.parametrize(
@@ -232,9 +260,9 @@ def test_a_character_is_escaped_wherever_in_a_text_it_stands(packing: Any) -> No
 def test_whatever_the_summary_says_its_row_is_the_references(packing: Any, change: dict[str, Any]) -> None:
     trace: ClosedTrace = replace(trace_of(checkout_trace(1)), **change)
     (value,) = encode_trace(trace)
-    batch, (packed,) = packing.pack([value])
-    if packed is not None:
-        assert_alike(batch, packed, reference_of(value))
+    batch = packing.pack([value])
+    if batch.packed:
+        assert_alike(batch, 0, reference_of(value))
 
 
 @pytest.mark.parametrize(
@@ -248,9 +276,9 @@ def test_whatever_the_summary_says_its_row_is_the_references(packing: Any, chang
 def test_a_span_that_cannot_be_stored_is_left_to_the_reference(packing: Any, field: str, value: Any) -> None:
     trace = trace_of(spans_of(TRACE_ID, [SpanSpec(1), SpanSpec(2, 1)]))
     (record,) = encode_trace(replace(trace, spans=(trace.spans[0], trace.spans[1]._replace(**{field: value}))))
-    batch, (packed,) = packing.pack([record])
-    if packed is not None:
-        assert_alike(batch, packed, reference_of(record))
+    batch = packing.pack([record])
+    if batch.packed:
+        assert_alike(batch, 0, reference_of(record))
 
 
 @given(data=st.data())
@@ -262,23 +290,23 @@ def test_corrupt_records_are_left_or_read_as_the_reference_reads_them(packing: A
         corrupt[at] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         del corrupt[data.draw(st.integers(0, len(corrupt) - 1)) :]
-    batch, (packed,) = packing.pack([bytes(corrupt)])
-    if packed is not None:
-        assert_alike(batch, packed, reference_of(bytes(corrupt)))
+    batch = packing.pack([bytes(corrupt)])
+    if batch.packed:
+        assert_alike(batch, 0, reference_of(bytes(corrupt)))
 
 
 @given(st.binary(max_size=400))
 def test_noise_is_left(packing: Any, noise: bytes) -> None:
     whole = encode_trace(trace_of(checkout_trace(1)))[0]
-    batch, packed = packing.pack([noise, whole, whole[:50] + noise])
-    assert packed[0] is None and packed[2] is None
-    assert_alike(batch, packed[1], reference_of(whole))
+    batch = packing.pack([noise, whole, whole[:50] + noise])
+    assert batch.packed == [1]
+    assert_alike(batch, 1, reference_of(whole))
 
 
 def test_a_span_that_is_twice_in_a_trace_is_left_to_the_reference(packing: Any) -> None:
     trace = trace_of(spans_of(TRACE_ID, [SpanSpec(1), SpanSpec(2, 1)]))
     (value,) = encode_trace(replace(trace, spans=(trace.spans[0], trace.spans[0])))
-    assert packing.pack([value])[1] == [None]
+    assert packing.pack([value]).packed == []
 
 
 @pytest.mark.parametrize(
@@ -288,17 +316,16 @@ def test_a_span_that_is_twice_in_a_trace_is_left_to_the_reference(packing: Any) 
 def test_a_trace_with_a_secret_is_left_to_the_reference(attributes: dict[str, Any]) -> None:
     packing = packer_module.Packer(Redaction(keys=["mine"]))
     (value,) = encode_trace(trace_of(spans_of(TRACE_ID, [SpanSpec(1, attributes=tuple(attributes.items()))])))
-    assert packing.pack([value])[1] == [None]
+    assert packing.pack([value]).packed == []
 
 
 def test_more_resources_than_are_remembered_are_looked_up_anew(packing: Any) -> None:
     for first in range(0, 40_000, 2000):
         specs = [[SpanSpec(1, service=f"service-{n}")] for n in range(first, first + 2000)]
         values = [encode_trace(trace_of(spans_of(TRACE_ID, spec)))[0] for spec in specs]
-        batch, packed = packing.pack(values)
-        kept = [(trace, value) for trace, value in zip(packed, values, strict=True) if trace is not None]
-        assert len(kept) > 500
-        assert_alike(batch, kept[0][0], reference_of(kept[0][1]))
+        batch = packing.pack(values)
+        assert len(batch.packed) > 500
+        assert_alike(batch, batch.packed[0], reference_of(values[batch.packed[0]]))
 
 
 def test_what_a_trace_consists_of_is_what_is_read() -> None:
