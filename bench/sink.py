@@ -82,7 +82,12 @@ def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: 
     spans = sum(len(each.span_rows) for each in rows)
     topics = Topics("bench.")
     asyncio.run(produce(bootstrap_servers, topics, traces))
-    whole, halves = prepared_files([rows]), prepared_files([rows[::2], rows[1::2]])
+    # The server reads them, which is another user.
+    prepared = folder / "copy"
+    prepared.mkdir()
+    folder.chmod(0o755), prepared.chmod(0o755)
+    whole = prepared_files([rows], prepared, "whole")
+    halves = prepared_files([rows[::2], rows[1::2]], prepared, "halves")
     environment = {
         **os.environ,
         "TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
@@ -149,10 +154,10 @@ async def produce(bootstrap_servers: str, topics: Topics, traces: Sequence[Close
         await producer.stop()
 
 
-def prepared_files(writers: Sequence[Sequence[TraceRows]]) -> list[list[tuple[str, str, Path]]]:
+def prepared_files(
+    writers: Sequence[Sequence[TraceRows]], folder: Path, name: str
+) -> list[list[tuple[str, str, Path]]]:
     """What COPY reads on the server, a list a writer: a file of traces and one of spans."""
-    folder = Path(tempfile.mkdtemp(prefix="tracewatch-bench-"))
-    folder.chmod(0o755)
     made = []
     for number, rows in enumerate(writers):
         files = []
@@ -160,7 +165,7 @@ def prepared_files(writers: Sequence[Sequence[TraceRows]]) -> list[list[tuple[st
             ("traces", TRACE_COLUMNS, [each.trace_row for each in rows]),
             ("service_traces", SPAN_COLUMNS, list(each_row(rows))),
         ):
-            path = folder / f"{table}.{number}.copy"
+            path = folder / f"{name}.{table}.{number}.copy"
             path.write_bytes(binary.HEADER + b"".join(content) + binary.TRAILER)
             path.chmod(0o644)
             files.append((table, columns, path))
