@@ -1,6 +1,8 @@
 """Requests are the bytes that aiokafka writes, and are joined once."""
 
+import gc
 import struct
+import weakref
 from typing import get_args
 
 from aiokafka.protocol import produce
@@ -30,6 +32,18 @@ def test_a_request_is_the_bytes_that_aiokafka_writes(
     sent = struct.pack(">i", len(message)) + message
     assert type(sent) is bytes
     assert sent == struct.pack(">i", len(header) + len(theirs.encode())) + header + theirs.encode()
+
+
+def test_a_request_that_is_over_is_freed_without_the_collector() -> None:
+    request = _ProduceRequest(None, -1, 1_000, [("t", [(0, b"batch")])]).build(ProduceRequest._CLASSES[-1])
+    assert b"" + (b"" + request.encode())
+    is_there = weakref.ref(request)
+    gc.disable()
+    try:
+        del request
+        assert is_there() is None
+    finally:
+        gc.enable()
 
 
 def test_every_version_that_aiokafka_speaks_is_written() -> None:
