@@ -122,6 +122,7 @@ class OpenTraces:
         self._limits = _Limits(limits.settle_ns, limits.idle_ns, limits.max_age_ns, limits.max_spans, limits.amend_ns)
         self._budget = budget
         self._sources = sources
+        self._nothing = RevisionColumns(b"", b"", sources)
         self._now_ns = 0
         board = np.zeros(1, _BOARD)
         for name in ("free_span", "free_trace", "first_open", "last_open", "first_recent", "last_recent", "twin"):
@@ -266,6 +267,8 @@ class OpenTraces:
         """What has closed since this was last asked."""
         board, store = self._board, self._store
         traces, spans = int(board["closed_traces"][0]), int(board["closed_spans"][0])
+        if not traces:
+            return self._nothing
         board["closed_traces"][0] = board["closed_spans"][0] = 0
         return RevisionColumns(
             store.closed_traces[:traces].tobytes(), store.closed_spans[:spans].tobytes(), self._sources
