@@ -57,7 +57,7 @@ $(VENV)/.audit: | $(BIN)/python
 # What numba compiles stands beside its source; a worker that finds nothing there compiles it before it works. It is not
 # noticed if a function changes that another file calls: so all of it goes then.
 COMPILED := tracecore/byte_runs.py tracecore/compiling.py tracecore/forest.py tracecore/link_columns.py \
-    tracecore/named_peers.py tracecore/otlp_scan.py tracecore/packing.py tracecore/shared_tables.py stream/open_traces.py \
+    tracecore/named_peers.py tracecore/otlp_scan.py tracecore/packing.py tracecore/shared_tables.py stream/trace_rows.py \
     stream/revision_columns.py stream/routing.py stream/record_batches.py stream/window_tally.py \
     stream/detection/usual_spans.py
 $(VENV)/.compiled: $(COMPILED) | $(VENV)/.runtime

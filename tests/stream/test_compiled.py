@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream import closing, compiled, open_traces, revision_columns, window_tally
+from stream import closing, compiled, revision_columns, trace_rows, window_tally
 from stream.alerting.settings import AlertingSettings
 from stream.assembler import SpanBudget
 from stream.closing import Closing
@@ -38,7 +38,8 @@ RECORDS = {"ob22": 120, "tt29": 700}
 COMPILED = [
     forest._analyse, link_columns._tell, named_peers._number, otlp_scan._scan, packing._pack,
     shared_tables._number,
-    open_traces._add, open_traces._advance, open_traces._move, open_traces._shed, open_traces._finish,
+    trace_rows.add, trace_rows.advance, trace_rows.move, trace_rows.shed, trace_rows.finish,
+    trace_rows.replace, trace_rows.list_spans,
     revision_columns._lay_out, revision_columns._copy_bytes, window_tally._tally,
     usual_spans._learn, usual_spans._follow_answers,
 ]  # fmt: skip
