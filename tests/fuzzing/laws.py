@@ -58,7 +58,7 @@ def otlp(data: bytes) -> None:
     except MalformedPayload:
         assert compiled is None
         return
-    assert compiled is None or (compiled.in_order(), []) == (spans, rejected)
+    assert compiled is None or (compiled.made(), []) == (spans, rejected)
     again, none = decode_spans(encode_spans(spans))
     assert not none
     assert sorted(map(_bytes_of, again)) == sorted(map(_bytes_of, spans))
