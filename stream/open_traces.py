@@ -12,8 +12,9 @@ import numpy as np
 
 from stream import revision_columns, trace_rows
 from stream.assembler import Counts, Limits, SpanBudget
-from stream.revision_columns import CLOSED_TRACE, HELD_SPAN, REASONS, RevisionColumns, SpanSources
+from stream.revision_columns import CLOSED_TRACE, HELD_SPAN, RevisionColumns, SpanSources
 from stream.sampling import KEPT_BY
+from tracecore.closed_trace import CLOSE_REASONS
 from tracecore.record_spans import RecordSpans
 from tracecore.span import Span, truer
 from tracecore.span_columns import TRACE_HIGH, TRACE_LOW, SpanColumns, columns_of
@@ -82,7 +83,7 @@ class OpenTraces:
             late_spans=int(board["late"][0]),
             shed_traces=int(board["shed"][0]),
             forgotten_early=int(board["forgotten_early"][0]),
-            closed={reason: int(n) for reason, n in zip(REASONS, board["closed"][0], strict=True) if n},
+            closed={reason: int(n) for reason, n in zip(CLOSE_REASONS, board["closed"][0], strict=True) if n},
         )
 
     def add(self, spans: RecordSpans | Iterable[Span], offset: int, arrival_ns: int) -> RevisionColumns:

@@ -13,7 +13,7 @@ from stream.closing import Closing
 from stream.handover import Handover, HandoverRecord, handover_records
 from stream.hooks import Hooks, TraceHook
 from stream.sampling import KEPT_BY_RULE, Sampler, SamplingRule
-from stream.windows import ToCount, WindowLimits, Windows
+from stream.windows import WindowLimits, Windows
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import UndecodableRecord
@@ -176,9 +176,7 @@ class Pipeline:
 
     def counted(self, revision: Revision, trace: ClosedTrace) -> set[bytes]:
         """Count a trace that closed into windows; the ids of spans with times that are not credible."""
-        return self.windows.count_revision(
-            ToCount(trace, revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
-        )
+        return self.windows.count_revision(trace, revision)
 
     def kept_whole(self, trace_id: bytes, record: memoryview) -> Outgoing | None:
         """A trace that compiled code wrote as kept by rule, and in which there is nothing odd.

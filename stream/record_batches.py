@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from tracecore.byte_runs import copied
 from tracecore.compiling import uncounted
 
 #: All that stands before the records: base offset, length, epoch of the leader, version, CRC; then, under the CRC:
@@ -172,11 +173,11 @@ def _put_records(out, o, parts, lengths, timestamps):
         o = _put_varint(out, o, n)
         o = _put_varint(out, o, key)
         if key > 0:
-            o = _put_copy(out, o, parts, at, at + key)
+            o = copied(out, o, parts, at, at + key)
             at += key
         o = _put_varint(out, o, value)
         # The headers stand just behind the value, here as there.
-        o = _put_copy(out, o, parts, at, at + value + headers)
+        o = copied(out, o, parts, at, at + value + headers)
         at += value + headers
     return o
 
@@ -200,13 +201,6 @@ def _varint_size(value):
         rest >>= np.uint64(7)
         size += 1
     return size
-
-
-@uncounted
-def _put_copy(out, o, source, start, end):
-    for k in range(end - start):
-        out[np.uint64(o + k)] = source[np.uint64(start + k)]
-    return o + end - start
 
 
 def _instruction(name: str, of_crc: Any, of_more: Any) -> Any:

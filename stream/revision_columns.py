@@ -3,9 +3,9 @@
 Compiling is numba's, as in ``tracecore.forest``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, get_args, overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from stream.assembler import Revision
 from stream.sampling import KEPT_BY
 from tracecore.batch_analysis import GatheredColumns
 from tracecore.byte_runs import copied
-from tracecore.closed_trace import CloseReason
 from tracecore.compiling import uncounted
 from tracecore.span_columns import (
     COUNT_MILLI,
@@ -34,8 +33,6 @@ from tracecore.span_columns import (
     renumbered,
 )
 
-REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
-
 #: A span that is held. Its name, its origin and its bytes are those of its ``source``; it is of trace ``trace``, and
 #: ``next`` is the next of that; ``chain`` is the next of the same hash.
 HELD_SPAN = np.dtype(
@@ -46,7 +43,7 @@ HELD_SPAN = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-#: A trace that closed, as of ``Revision``; reasons are numbers of ``REASONS``, what it was kept by of ``KEPT_BY``.
+#: A trace that closed, as of ``Revision``; reasons are numbers of ``CLOSE_REASONS``, and ``kept_by`` of ``KEPT_BY``.
 CLOSED_TRACE = np.dtype(
     [
         ("high", "i8"), ("low", "i8"), ("first_offset", "i8"), ("first_arrival_ns", "i8"), ("last_arrival_ns", "i8"),
@@ -172,9 +169,6 @@ class RevisionColumns(Sequence[Revision]):
             bool(row["interesting"]),
             KEPT_BY[row["kept_by"]],
         )
-
-    def __iter__(self) -> Iterator[Revision]:
-        return (self[trace] for trace in range(len(self)))
 
     @property
     def span_count(self) -> int:

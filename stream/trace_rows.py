@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stream.revision_columns import REASONS
+from tracecore.closed_trace import CLOSE_REASONS
 from tracecore.compiling import uncounted
 from tracecore.span import SpanKind
 from tracecore.span_columns import (
@@ -28,7 +28,9 @@ from tracecore.span_columns import (
 )
 
 _SERVER, _CONSUMER = int(SpanKind.SERVER), int(SpanKind.CONSUMER)
-_COMPLETE, _IDLE, _MAX_AGE, _MAX_SPANS, _LATE = map(REASONS.index, ("complete", "idle", "max_age", "max_spans", "late"))
+_COMPLETE, _IDLE, _MAX_AGE, _MAX_SPANS, _LATE = map(
+    CLOSE_REASONS.index, ("complete", "idle", "max_age", "max_spans", "late")
+)
 #: A trace that is open for longer keeps its spans' bytes apart: as they came they keep whole records.
 _APART_NS = 30_000_000_000
 #: No row; and what ``advance`` says when nothing is left to do, or when there is no room for what closes.
@@ -62,7 +64,7 @@ BOARD = np.dtype(
             "live", "closed_traces", "closed_spans", "twin",
         )
     ]
-    + [("closed", "i8", (len(REASONS),))]
+    + [("closed", "i8", (len(CLOSE_REASONS),))]
 )  # fmt: skip
 
 Array = np.ndarray[Any, Any]
@@ -283,9 +285,7 @@ def _new_trace(store, high, low, arrival_ns):
     trace.last = trace.before = trace.after = -1
     trace.seen = np.uint64(0)
     trace.is_open = trace.has_root = trace.interesting = trace.kept_by = trace.is_apart = 0
-    slot = _slot(high ^ low, len(store.trace_heads))
-    trace.chain = store.trace_heads[slot]
-    store.trace_heads[slot] = t
+    _chain(store.trace_heads, traces, high ^ low, t)
     return t
 
 
@@ -301,9 +301,7 @@ def _append(store, uses, table, i, source, t):
         board.spans += 1
     _fill(store, uses, table, i, source, s)
     spans[s].trace, spans[s].next = t, trace.last
-    slot = _slot(table[SPAN_ID, i] + t, len(store.span_heads))
-    spans[s].chain = store.span_heads[slot]
-    store.span_heads[slot] = s
+    _chain(store.span_heads, spans, table[SPAN_ID, i] + t, s)
     trace.last = s
     trace.seen |= _bit(table[SPAN_ID, i])
     trace.size += 1
@@ -385,27 +383,13 @@ def _forget(store, uses, t):
     s = traces[t].last
     while s >= 0:
         after = spans[s].next
-        slot = _slot(spans[s].span_id + t, len(store.span_heads))
-        if store.span_heads[slot] == s:
-            store.span_heads[slot] = spans[s].chain
-        else:
-            other = store.span_heads[slot]
-            while spans[other].chain != s:
-                other = spans[other].chain
-            spans[other].chain = spans[s].chain
+        _unchain(store.span_heads, spans, spans[s].span_id + t, s)
         uses[spans[s].source] -= 1
         spans[s].next = board.free_span
         board.free_span = s
         s = after
     board.held -= traces[t].size
-    slot = _slot(traces[t].high ^ traces[t].low, len(store.trace_heads))
-    if store.trace_heads[slot] == t:
-        store.trace_heads[slot] = traces[t].chain
-    else:
-        other = store.trace_heads[slot]
-        while traces[other].chain != t:
-            other = traces[other].chain
-        traces[other].chain = traces[t].chain
+    _unchain(store.trace_heads, traces, traces[t].high ^ traces[t].low, t)
     traces[t].after = board.free_trace
     board.free_trace = t
     board.live -= 1
@@ -508,16 +492,33 @@ def chain_again(store):
     for is_open in range(2):
         t = board.first_open if is_open else board.first_recent
         while t >= 0:
-            slot = _slot(traces[t].high ^ traces[t].low, len(store.trace_heads))
-            traces[t].chain = store.trace_heads[slot]
-            store.trace_heads[slot] = t
+            _chain(store.trace_heads, traces, traces[t].high ^ traces[t].low, t)
             s = traces[t].last
             while s >= 0:
-                slot = _slot(spans[s].span_id + t, len(store.span_heads))
-                spans[s].chain = store.span_heads[slot]
-                store.span_heads[slot] = s
+                _chain(store.span_heads, spans, spans[s].span_id + t, s)
                 s = spans[s].next
             t = traces[t].after
+
+
+@uncounted
+def _chain(heads, rows, key, row):
+    """Put a row into the chain of its key."""
+    slot = _slot(key, len(heads))
+    rows[row].chain = heads[slot]
+    heads[slot] = row
+
+
+@uncounted
+def _unchain(heads, rows, key, row):
+    """Take a row out of the chain of its key."""
+    slot = _slot(key, len(heads))
+    if heads[slot] == row:
+        heads[slot] = rows[row].chain
+        return
+    other = heads[slot]
+    while rows[other].chain != row:
+        other = rows[other].chain
+    rows[other].chain = rows[row].chain
 
 
 @uncounted

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from stream.assembler import Revision
 from stream.attempt import attempt
 from tracecore.analysed import AnalysedSpans
 from tracecore.batch_analysis import ClosedTraces
@@ -71,16 +72,6 @@ class WindowLimits:
     def in_time_ns(self) -> int:
         """How long after a window's end its spans come in time: a trace takes a while to close, the window must not."""
         return self.grace_ns - self.grace_ns // 5
-
-
-class ToCount(NamedTuple):
-    """A revision to count, and its spans as they were sent; the first ``counted`` of those were counted already."""
-
-    closed: ClosedTrace
-    spans: Sequence[Span]
-    counted: int
-    arrival_ns: int
-    first_offset: int
 
 
 class ClosedWindow(NamedTuple):
@@ -209,6 +200,10 @@ class Windows:
 
         A bug at one does not keep the others from being counted: it is returned in its place.
         """
+
+        def count_alone(place: int) -> set[bytes]:
+            return self.count_revision(closed[place], revisions[place])
+
         odd: dict[int, set[bytes] | Exception] = {}
         is_alone = closed.needs_repair[places] | (revisions.traces["counted"][places] > 0)
         for low, high in stretches(is_alone):
@@ -217,24 +212,21 @@ class Windows:
             if together is not None:
                 odd |= together
                 continue
-            alone = {place: attempt(self._count_place, closed, revisions, place) for place in some.tolist()}
+            alone = {
+                place: attempt(lambda at: self.count_revision(closed[at], revisions[at]), place)
+                for place in some.tolist()
+            }
             odd |= {place: misdated for place, misdated in alone.items() if misdated}
         return odd
 
-    def _count_place(self, closed: ClosedTraces, revisions: "RevisionColumns", place: int) -> set[bytes]:
-        revision = revisions[place]
-        return self.count_revision(
-            ToCount(closed[place], revision.spans, revision.counted, revision.last_arrival_ns, revision.first_offset)
-        )
-
-    def count_revision(self, revision: ToCount) -> set[bytes]:
+    def count_revision(self, closed: ClosedTrace, revision: Revision) -> set[bytes]:
         """``count`` of the spans that no earlier revision held."""
         spans = revision.spans
         return self.count(
-            revision.closed,
+            closed,
             _ids(spans[: revision.counted]) if revision.counted else _NO_IDS,
             {span[1]: span[8] for span in spans if span[8] != ONE_SPAN_MILLI},
-            revision.arrival_ns,
+            revision.last_arrival_ns,
             revision.first_offset,
         )
 

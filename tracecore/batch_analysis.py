@@ -4,16 +4,16 @@ Compiled code wants columns, and to call it costs as much as to analyse a few sp
 it opens, so under load there are always enough.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
 from tracecore.analysed import AnalysedSpans, PackedPath, PackedSpans
 from tracecore.analysis import Gathered, closed_trace
-from tracecore.closed_trace import ClosedTrace, CloseReason
+from tracecore.closed_trace import CLOSE_REASONS, ClosedTrace
 from tracecore.skew import MAX_SKEW_NS
 from tracecore.span import Resource, Scope, Span, StatusCode
 from tracecore.span_columns import (
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 MIN_SPANS = 40
 
 _ERROR = int(StatusCode.ERROR)
-_REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +49,7 @@ Array = np.ndarray[Any, Any]
 class GatheredColumns(NamedTuple):
     """``Gathered`` of many traces: those of trace ``t`` are spans ``first[t]`` to ``first[t + 1]``, at least one.
 
-    The rest has a value a trace; reasons are numbers of those that ``CloseReason`` has.
+    The rest has a value a trace; reasons are numbers of ``CLOSE_REASONS``.
     """
 
     spans: SpanColumns
@@ -81,7 +80,7 @@ class GatheredColumns(NamedTuple):
             spans[0].trace_id,
             spans,
             int(self.revisions[trace]),
-            _REASONS[self.reasons[trace]],
+            CLOSE_REASONS[self.reasons[trace]],
             int(self.first_arrivals_ns[trace]),
             int(self.last_arrivals_ns[trace]),
             int(self.duplicate_counts[trace]),
@@ -152,9 +151,6 @@ class ClosedTraces(Sequence[ClosedTrace]):
         if index not in self._repaired:
             self._repaired[index] = analysed_alone(self._gathered.one(index), self._replay_id)
         return self._repaired[index]
-
-    def __iter__(self) -> Iterator[ClosedTrace]:
-        return (self[trace] for trace in range(len(self)))
 
     @property
     def revisions(self) -> Array:
@@ -241,7 +237,7 @@ class ClosedTraces(Sequence[ClosedTrace]):
         columns: dict[str, Iterable[Any]] = {
             "trace_id": self.trace_ids,
             "revision": gathered.revisions.tolist(),
-            "reason": map(_REASONS.__getitem__, gathered.reasons.tolist()),
+            "reason": map(CLOSE_REASONS.__getitem__, gathered.reasons.tolist()),
             "root_span_id": analysed.ids_of(roots),
             "root_service": map(given.service_names.__getitem__, analysed.services[roots].tolist()),
             "root_name": map(given.spans.names.__getitem__, analysed.names[roots].tolist()),

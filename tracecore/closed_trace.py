@@ -1,12 +1,14 @@
 """A trace that was assembled: its spans, with what the algebra found, as ``tracewatch.traces`` carries it."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from tracecore.span import Resource, Scope
 
 #: Why a revision was made. Of the same trace, the revision with the most spans is the truth.
 CloseReason = Literal["complete", "idle", "max_age", "max_spans", "late"]
+#: All of them: columns have a reason's place here as its number.
+CLOSE_REASONS: tuple[CloseReason, ...] = get_args(CloseReason)
 
 NO_GAP = -1
 

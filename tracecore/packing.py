@@ -7,13 +7,13 @@ import threading
 from collections.abc import Iterable
 from dataclasses import fields
 from itertools import pairwise
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from tracecore.byte_runs import copied
-from tracecore.closed_trace import TAIL_FIELDS, ClosedTrace, CloseReason, TracedSpan
+from tracecore.closed_trace import CLOSE_REASONS, TAIL_FIELDS, ClosedTrace, TracedSpan
 from tracecore.compiling import uncounted
 
 _TRACE_FIELDS = tuple(field.name for field in fields(ClosedTrace))
@@ -104,7 +104,7 @@ class TraceValues(NamedTuple):
     """What there is to write of each trace beside its spans and links; one that needs repair is not written.
 
     ``trace_ids`` are bytes, ``TRACE_ID_BYTES`` a trace. ``origins`` count from the trace's root, -1 is none.
-    ``reasons`` are ``REASON_NUMBERS``; ``resources`` and ``scopes`` are numbers of tables.
+    ``reasons`` are numbers of ``CLOSE_REASONS``; ``resources`` and ``scopes`` are numbers of tables.
     """
 
     needs_repair: Array
@@ -183,9 +183,7 @@ def texts(values: Iterable[Any]) -> Texts:
 
 
 _KEYS = texts(_TRACE_FIELDS[: len(_TRACE_FIELDS) - len(TAIL_FIELDS)])
-_REASONS = texts(get_args(CloseReason))
-#: By reason its number, as of ``TraceValues``.
-REASON_NUMBERS = {reason: number for number, reason in enumerate(get_args(CloseReason))}
+_REASONS = texts(CLOSE_REASONS)
 
 
 def is_warm() -> bool:

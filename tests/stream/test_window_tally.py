@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream import compiled, window_tally
-from stream.assembler import Limits, SpanBudget
+from stream.assembler import Limits, Revision, SpanBudget
 from stream.open_traces import OpenTraces
 from stream.revision_columns import RevisionColumns, SpanSources
-from stream.windows import ToCount, WindowLimits, Windows
+from stream.windows import WindowLimits, Windows
 from tests.tracecore.builders import order_spans
 from tests.tracecore.strategies import shop_traces, spans_of_a_trace, tidy_traces
 from tracecore.batch_analysis import ClosedTraces
+from tracecore.closed_trace import ClosedTrace
 from tracecore.span import Span
 from tracecore.window import OperationWindow, Window
 
@@ -62,10 +63,7 @@ def count(held: Windows, revisions: RevisionColumns, together: bool) -> dict[int
     analysed = ClosedTraces(revisions.gathered, "")
     if together:
         return held.count_columns(analysed, revisions, np.arange(len(revisions)))
-    alone = [
-        held.count_revision(ToCount(trace, one.spans, one.counted, one.last_arrival_ns, one.first_offset))
-        for trace, one in zip(analysed, revisions, strict=True)
-    ]
+    alone = [held.count_revision(trace, one) for trace, one in zip(analysed, revisions, strict=True)]
     return {place: misdated for place, misdated in enumerate(alone) if misdated}
 
 
@@ -115,10 +113,10 @@ def test_a_bug_at_one_trace_does_not_keep_others_from_being_counted(monkeypatch:
     expected = held.changed()
     assert expected and not found
 
-    def count_revision(revision: ToCount) -> set[bytes]:
+    def count_revision(trace: ClosedTrace, revision: Revision) -> set[bytes]:
         if revision.first_offset == 99:
             raise RuntimeError("bug")
-        return Windows.count_revision(held, revision)
+        return Windows.count_revision(held, trace, revision)
 
     held = Windows(0, LIMITS)
     monkeypatch.setattr(held, "count_revision", count_revision)

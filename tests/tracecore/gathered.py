@@ -6,8 +6,7 @@ from itertools import accumulate
 import numpy as np
 
 from tracecore.batch_analysis import ClosedTraces, GatheredColumns
-from tracecore.closed_trace import CloseReason
-from tracecore.packing import REASON_NUMBERS
+from tracecore.closed_trace import CLOSE_REASONS, CloseReason
 from tracecore.span import Span
 from tracecore.span_columns import columns_of
 
@@ -23,7 +22,7 @@ def gathered(
     """Traces of at least one span each, all gathered alike."""
     columns = columns_of([span for spans in traces for span in spans])
     assert columns is not None
-    told = revision, REASON_NUMBERS[reason], first_arrival_ns, last_arrival_ns, duplicate_count
+    told = revision, CLOSE_REASONS.index(reason), first_arrival_ns, last_arrival_ns, duplicate_count
     first = np.array(list(accumulate(map(len, traces), initial=0)), np.int64)
     return GatheredColumns(columns, first, *(np.full(len(traces), value, np.int64) for value in told))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracecore import packing
-from tracecore.closed_trace import ClosedTrace, CloseReason, PathSegment, ServiceLink, TracedSpan
+from tracecore.closed_trace import CLOSE_REASONS, ClosedTrace, CloseReason, PathSegment, ServiceLink, TracedSpan
 from tracecore.link_columns import TYPES
 from tracecore.packing import LinkValues, RawBytes, Shared, SpanValues, TraceValues, packed_heads, texts
 from tracecore.span import Resource, Scope
@@ -82,7 +82,7 @@ def test_traces_are_packed_as_msgspec_packs_them(given_traces: list[Trace]) -> N
             needs_repair=np.array(needs_repair, np.bool_),
             trace_ids=np.frombuffer(b"".join(trace[0] for trace in given_traces), np.uint8),
             revisions=own[0],
-            reasons=column([packing.REASON_NUMBERS[reason] for reason in reasons]),
+            reasons=column([CLOSE_REASONS.index(reason) for reason in reasons]),
             first_arrivals=own[1], last_arrivals=own[2], duplicate_counts=own[3], starts=own[4], ends=own[5],
             error_counts=own[6],
             origins=column([len(rows) - 1 if has else -1 for rows, has in zip(rows_of, has_origin, strict=True)]),
