@@ -1,21 +1,24 @@
 """Traces that closed and wait to be published, for many are analysed, counted and judged cheaper than one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stream.assembler import Assembler, Limits, Revision, SpanBudget
 from stream.attempt import attempt
 from stream.hooks import TraceHook, TracesHook
+from stream.outgoing import Outgoing
 from stream.sampling import KEPT_BY_RULE
 from tracecore import batch_analysis
 from tracecore.batch_analysis import MIN_SPANS, ClosedTraces, analysed_alone
 from tracecore.closed_trace import ClosedTrace
 from tracecore.finding import Finding
+from tracecore.stretches import stretches
+from tracecore.topics import MAX_RECORD_BYTES
 from tracecore.wire import tail_of
 
 try:
@@ -26,9 +29,13 @@ except (ImportError, RuntimeError):  # no numba, or no place for what it compile
 
 if TYPE_CHECKING:
     from stream.open_traces import OpenTraces
-    from stream.pipeline import Outgoing, Pipeline
+    from stream.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
+#: By place of a trace what detection finds in it, if it finds anything.
+Findings = dict[int, list[Finding] | Exception]
 
 
 def is_compiled() -> bool:
@@ -59,7 +66,7 @@ class Closing:
         if len(revisions):
             self._waiting.append((pipeline, revisions))
 
-    def published(self) -> "list[Outgoing]":
+    def published(self) -> list[Outgoing]:
         """What comes of all that waits."""
         waiting, self._waiting = self._waiting, []
         if self._sources is None:
@@ -68,7 +75,7 @@ class Closing:
         self._sources.release()
         return out
 
-    def _published_together(self, waiting: "Sequence[tuple[Pipeline, Sequence[Revision]]]") -> "list[Outgoing]":
+    def _published_together(self, waiting: "Sequence[tuple[Pipeline, Sequence[Revision]]]") -> list[Outgoing]:
         revisions = RevisionColumns.joined([part for _, part in waiting if isinstance(part, RevisionColumns)])
         pipelines = [pipeline for pipeline, part in waiting for _ in range(len(part))]
         closed = attempt(self._analysed, revisions) if revisions.span_count >= MIN_SPANS else None
@@ -80,20 +87,24 @@ class Closing:
         repaired = {trace: attempt(closed.__getitem__, trace) for trace in np.flatnonzero(closed.needs_repair).tolist()}
         if any(isinstance(trace, Exception) for trace in repaired.values()):
             return self._published_alone(list(zip(pipelines, revisions, strict=True)))
-        odd = self._counted(pipelines, closed, revisions)
+        ours = _by_pipeline(pipelines)
+        odd = self._counted(ours, closed, revisions)
         findings = self._judged(pipelines, closed)
-        looked_at = {*repaired, *odd, *findings, *np.flatnonzero(revisions.traces["is_shed"]).tolist()}
-        out: list[Outgoing] = []
-        each = zip(pipelines, closed.trace_ids, closed.records, strict=True)
-        for trace, (pipeline, trace_id, written) in enumerate(each):
-            record = pipeline.kept_whole(trace_id, written) if trace not in looked_at else None
-            if record is not None:
-                out.append(record)
-            else:
-                out += pipeline.published(
-                    revisions[trace], attempt(closed.__getitem__, trace), odd.get(trace, set()), findings.get(trace, [])
-                )
-        return out
+        plain = ~revisions.traces["is_shed"].astype(np.bool_) & (np.diff(closed.bounds) <= MAX_RECORD_BYTES)
+        plain[[*repaired, *odd, *findings]] = False
+        out: list[tuple[int, Sequence[Outgoing]]] = []
+        for pipeline, its in ours.items():
+            is_plain = plain[its] & pipeline.keeps_all
+            for low, high in stretches(is_plain):
+                if is_plain[low]:
+                    out.append((int(its[low]), [pipeline.kept_whole(closed, its[low:high])]))
+                    continue
+                for trace in its[low:high].tolist():
+                    made = attempt(closed.__getitem__, trace)
+                    said = pipeline.published(revisions[trace], made, odd.get(trace, set()), findings.get(trace, []))
+                    out.append((trace, said))
+        # In the order in which they closed, as far as it can be seen.
+        return [record for _, records in sorted(out, key=itemgetter(0)) for record in records]
 
     def _analysed(self, revisions: "RevisionColumns") -> ClosedTraces:
         closed = ClosedTraces(revisions.gathered, self._replay_id, tail_of(KEPT_BY_RULE, self._replay_id))
@@ -101,28 +112,21 @@ class Closing:
         return closed
 
     def _counted(
-        self, pipelines: "Sequence[Pipeline]", closed: ClosedTraces, revisions: "RevisionColumns"
+        self, ours: "Mapping[Pipeline, Array]", closed: ClosedTraces, revisions: "RevisionColumns"
     ) -> dict[int, set[bytes] | Exception]:
         """By trace what ``Windows.count`` says, if that is not empty; each pipeline counts its own, in their order."""
         odd: dict[int, set[bytes] | Exception] = {}
-        number = {pipeline: at for at, pipeline in enumerate(dict.fromkeys(pipelines))}
-        of = np.array([number[pipeline] for pipeline in pipelines], np.int64)
-        for pipeline, at in number.items():
-            odd |= pipeline.windows.count_columns(closed, revisions, np.flatnonzero(of == at))
+        for pipeline, its in ours.items():
+            odd |= pipeline.windows.count_columns(closed, revisions, its)
         return odd
 
-    def _judged(self, pipelines: "Sequence[Pipeline]", closed: ClosedTraces) -> dict[int, list[Finding] | Exception]:
-        """By trace what detection finds in it, if it finds anything."""
-        hooks = {id(pipeline.trace_hook): pipeline.trace_hook for pipeline in pipelines}
-        hook = next(iter(hooks.values()))
-        judged = (
-            _judged_by(hook, closed)
-            if len(hooks) == 1
-            else _judged_in_turn([pipeline.trace_hook for pipeline in pipelines], closed)
-        )
-        return {trace: found for trace, found in enumerate(judged) if found}
+    def _judged(self, pipelines: "Sequence[Pipeline]", closed: ClosedTraces) -> Findings:
+        hooks = {id(pipeline.trace_hook): pipeline.trace_hook for pipeline in dict.fromkeys(pipelines)}
+        if len(hooks) == 1:
+            return _judged_by(next(iter(hooks.values())), closed)
+        return _judged_in_turn([pipeline.trace_hook for pipeline in pipelines], closed)
 
-    def _published_alone(self, waiting: "Sequence[tuple[Pipeline, Revision]]") -> "list[Outgoing]":
+    def _published_alone(self, waiting: "Sequence[tuple[Pipeline, Revision]]") -> list[Outgoing]:
         traces = [attempt(analysed_alone, revision.gathered(), self._replay_id) for _, revision in waiting]
         # First all are counted, then all are judged, then all are published: as those are that are analysed together.
         misdated = [
@@ -131,32 +135,39 @@ class Closing:
         ]
         findings = _judged_in_turn([pipeline.trace_hook for pipeline, _ in waiting], traces)
         out: list[Outgoing] = []
-        for (pipeline, revision), trace, odd, found in zip(waiting, traces, misdated, findings, strict=True):
-            out += pipeline.published(revision, trace, odd, found)
+        for place, ((pipeline, revision), trace, odd) in enumerate(zip(waiting, traces, misdated, strict=True)):
+            out += pipeline.published(revision, trace, odd, findings.get(place, []))
         return out
 
 
-def _judged_in_turn(
-    hooks: Sequence[TraceHook | None], traces: Sequence[ClosedTrace | Exception]
-) -> list[list[Finding] | Exception]:
-    judged: list[list[Finding] | Exception] = []
+def _by_pipeline(pipelines: "Sequence[Pipeline]") -> "dict[Pipeline, Array]":
+    """The places of each in ``pipelines``, ascending."""
+    number = {pipeline: at for at, pipeline in enumerate(dict.fromkeys(pipelines))}
+    of = np.fromiter(map(number.__getitem__, pipelines), np.int64, len(pipelines))
+    return {pipeline: np.flatnonzero(of == at) for pipeline, at in number.items()}
+
+
+def _judged_in_turn(hooks: Sequence[TraceHook | None], traces: Sequence[ClosedTrace | Exception]) -> Findings:
+    judged: Findings = {}
+    first = 0
     for hook, group in groupby(zip(hooks, traces, strict=True), itemgetter(0)):
-        judged += _judged_by(hook, [trace for _, trace in group])
+        its = [trace for _, trace in group]
+        judged |= {first + place: found for place, found in _judged_by(hook, its).items()}
+        first += len(its)
     return judged
 
 
-def _judged_by(
-    hook: TraceHook | None, traces: Sequence[ClosedTrace | Exception]
-) -> Sequence[list[Finding] | Exception]:
-    """By trace what detection finds in it. It hears of traces in the order in which they closed."""
+def _judged_by(hook: TraceHook | None, traces: Sequence[ClosedTrace | Exception]) -> Findings:
+    """It hears of traces in the order in which they closed."""
     if hook is None:
-        return [[] for _ in traces]
+        return {}
     if isinstance(hook, TracesHook):
         sound = traces if isinstance(traces, ClosedTraces) else [one for one in traces if isinstance(one, ClosedTrace)]
         if len(sound) == len(traces):
             found = attempt(hook.on_traces, sound)
             if not isinstance(found, Exception):
-                return found
+                return dict(found)
             # One by one then, so that the one to blame is found.
             logger.error("bug at one of %d traces", len(traces), exc_info=found)
-    return [trace if isinstance(trace, Exception) else attempt(hook.on_trace, trace) for trace in traces]
+    judged = (trace if isinstance(trace, Exception) else attempt(hook.on_trace, trace) for trace in traces)
+    return {place: found for place, found in enumerate(judged) if found}

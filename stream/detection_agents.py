@@ -43,30 +43,27 @@ class Judges:
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """Failed calls that nobody answered, and slow spans."""
-        return self.on_traces([closed])[0]
+        return self.on_traces([closed]).get(0, [])
 
-    def on_traces(self, closed: Sequence[ClosedTrace]) -> list[list[Finding]]:
-        """``on_trace`` of each, in their order."""
+    def on_traces(self, closed: Sequence[ClosedTrace]) -> dict[int, list[Finding]]:
+        """``on_trace`` of each, in their order: by its place, if there are findings in it."""
         self._answered.learn_all(closed)
         self._learn_criticality(closed)
         found = self._slow.on_traces(closed)
         for place in _with_errors(closed):
-            found[place] = [*self._errors.on_trace(closed[place]), *found[place]]
+            if errors := self._errors.on_trace(closed[place]):
+                found[place] = [*errors, *found.get(place, [])]
         return found
 
     def _learn_criticality(self, closed: Sequence[ClosedTrace]) -> None:
         # A few objects, hundreds of times: hardly ever does one of them say how critical its service is.
-        tables = list(
-            closed.resources_of() if isinstance(closed, ClosedTraces) else (trace.resources for trace in closed)
-        )
-        distinct = {
-            id(resource): resource for table in {id(table): table for table in tables}.values() for resource in table
-        }
-        telling = {key: criticality for key, resource in distinct.items() if (criticality := _criticality(resource))}
+        is_together = isinstance(closed, ClosedTraces)
+        resources = closed.resources if is_together else {one for trace in closed for one in trace.resources}
+        telling = {resource: criticality for resource in resources if (criticality := _criticality(resource))}
         if telling:
-            for table in tables:
+            for table in closed.resources_of() if is_together else (trace.resources for trace in closed):
                 for resource in table:
-                    if criticality := telling.get(id(resource)):
+                    if criticality := telling.get(resource):
                         self._criticality[resource.service] = criticality
 
     def on_windows(

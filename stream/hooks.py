@@ -5,7 +5,7 @@ They run inside the agent's loop: they must not block, and take ``arrival_ns`` f
 again (after a crash, or a rebalance) shows the same spans again; findings must come out with the same ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -40,8 +40,8 @@ class TraceHook(Protocol):
 class TracesHook(TraceHook, Protocol):
     """A trace hook that judges many traces sooner than one by one."""
 
-    def on_traces(self, closed: Sequence[ClosedTrace]) -> list[list[Finding]]:
-        """``on_trace`` of each, in their order."""
+    def on_traces(self, closed: Sequence[ClosedTrace]) -> Mapping[int, list[Finding]]:
+        """``on_trace`` of each, in their order: by its place, if there are findings in it."""
         ...
 
 

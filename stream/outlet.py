@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
 from stream.errors import DeliveryFailed
-from stream.pipeline import Outgoing
+from stream.outgoing import Outgoing, OutgoingRun
+from stream.producing import append_run
 from tracecore.partition import partition_of_key
 
 logger = logging.getLogger(__name__)
@@ -54,26 +55,44 @@ class Outlet:
         They go to ``partition``, or each to its own, or to that of its key.
         """
         producer, filling, now_ms = self._producer(), self._filling, int(time.time() * 1000)
-        for topic, key, value, timestamp_ms, headers, own_partition in records:
-            count = self._partitions.get(topic)
+        for record in records:
+            count = self._partitions.get(record.topic)
             if count is None:
-                count = self._partitions[topic] = len(await producer.partitions_for(topic))
-            chosen = own_partition if partition is None else partition
+                count = self._partitions[record.topic] = len(await producer.partitions_for(record.topic))
+            chosen = record.partition if partition is None else partition
+            if isinstance(record, OutgoingRun):
+                self._gather_run((record.topic, chosen % count), record, now_ms)
+                continue
+            topic, key, value, timestamp_ms, headers, _ = record
             # What is keyed stays with its key, though a topic may have fewer partitions than the source.
             place = topic, _placed(key, count) if chosen is None else chosen % count
             at_ms = now_ms if timestamp_ms is None else timestamp_ms
-            record = {"timestamp": at_ms, "key": key or None, "value": value, "headers": list(headers)}
+            whole = {"timestamp": at_ms, "key": key or None, "value": value, "headers": list(headers)}
             batch = filling.get(place)
-            if batch is None or batch.append(**record) is None:
-                if batch is not None:
-                    self._filled.append((place, batch))
-                batch = filling[place] = producer.create_batch()
-                batch.append(**record)
+            if batch is None or batch.append(**whole) is None:
+                self._begun(place).append(**whole)
             self.sent_total += 1
         if self._filled:
             await self._hand_over()
         if filling and self._lingering is None:
             self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self._lingered)
+
+    def _gather_run(self, place: tuple[str, int], run: OutgoingRun, now_ms: int) -> None:
+        batch, taken = self._filling.get(place), 0
+        while taken < len(run):
+            if batch is not None:
+                taken += append_run(batch, run, taken, now_ms)
+            if taken < len(run):
+                batch = self._begun(place)
+        self.sent_total += len(run)
+
+    def _begun(self, place: tuple[str, int]) -> Any:
+        """A batch that is empty, in place of the one that is full."""
+        full = self._filling.get(place)
+        if full is not None:
+            self._filled.append((place, full))
+        batch = self._filling[place] = self._producer().create_batch()
+        return batch
 
     async def flush(self) -> None:
         """Wait until everything sent so far is stored; raises ``DeliveryFailed``."""

@@ -6,14 +6,18 @@ It decides and sends nothing: every call returns the records to publish. The sam
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any
+
+import numpy as np
 
 from stream.assembler import Limits, Revision, SpanBudget
 from stream.closing import Closing
 from stream.handover import Handover, HandoverRecord, handover_records
 from stream.hooks import Hooks, TraceHook
+from stream.outgoing import Outgoing, OutgoingRecord, OutgoingRun
 from stream.sampling import KEPT_BY_RULE, Sampler, SamplingRule
 from stream.windows import WindowLimits, Windows
+from tracecore.batch_analysis import ClosedTraces
 from tracecore.closed_trace import ClosedTrace
 from tracecore.dead_letter import dead_letter_headers
 from tracecore.errors import UndecodableRecord
@@ -21,7 +25,7 @@ from tracecore.finding import Finding
 from tracecore.otlp import encode_spans
 from tracecore.record_spans import RecordSpans
 from tracecore.span import Span
-from tracecore.topics import MAX_RECORD_BYTES, REPLAY_HEADER, Topics
+from tracecore.topics import REPLAY_HEADER, Topics
 from tracecore.window import WINDOW_NS, OperationWindow, Window
 from tracecore.wire import encode_finding, encode_trace, encode_window
 
@@ -29,23 +33,13 @@ logger = logging.getLogger(__name__)
 
 #: Later than any window ends.
 _END_OF_TIME_NS = 2**62
+#: A trace id in hex.
+_KEY_BYTES = 32
 
 MISDATED_SPAN = "span time is not credible: counted at arrival"
 MISDATED_TRACE = "spans with times that are not credible were counted at their arrival"
 
-
-class Outgoing(NamedTuple):
-    """A record to publish; without ``timestamp_ms`` it carries the time of sending.
-
-    ``partition`` is where its key belongs, if that is known; in a topic of fewer partitions its remainder.
-    """
-
-    topic: str
-    key: bytes
-    value: bytes | memoryview
-    timestamp_ms: int | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
-    partition: int | None = None
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,16 +172,23 @@ class Pipeline:
         """Count a trace that closed into windows; the ids of spans with times that are not credible."""
         return self.windows.count_revision(trace, revision)
 
-    def kept_whole(self, trace_id: bytes, record: memoryview) -> Outgoing | None:
-        """A trace that compiled code wrote as kept by rule, and in which there is nothing odd.
+    @property
+    def keeps_all(self) -> bool:
+        """True if every trace is kept, whatever it is: see ``kept_whole``."""
+        return self._sampler.keeps_all
 
-        None if whether it is kept is yet to be judged, or it is too large for a record: see ``published``.
+    def kept_whole(self, traces: ClosedTraces, which: Array) -> OutgoingRun:
+        """Some of ``traces``, which compiled code wrote as kept by rule, and in which there is nothing odd.
+
+        They are for ``published`` unless this ``keeps_all``, or if a record is too large.
         """
-        if not self._sampler.keeps_all or len(record) > MAX_RECORD_BYTES:
-            return None
-        self.tally.traces += 1
-        self.tally.trace_records += 1
-        return Outgoing(self._traces_topic, trace_id.hex().encode(), record, None, self._headers, self.partition)
+        self.tally.traces += len(which)
+        self.tally.trace_records += len(which)
+        keys = traces.packed_ids[which].tobytes().hex().encode()
+        starts, ends = traces.bounds[which], traces.bounds[which + 1]
+        return OutgoingRun(
+            self._traces_topic, keys, _KEY_BYTES, traces.records, starts, ends, self._headers, self.partition
+        )
 
     def published(
         self,
@@ -219,7 +220,7 @@ class Pipeline:
         error = UndecodableRecord(self._topics.spans, self.partition, revision.first_offset, reason)
         key = revision.trace_id.hex().encode()
         headers = (*dead_letter_headers(error), *self._headers)
-        return Outgoing(self._topics.dead_letters, key, encode_spans(revision.spans), None, headers)
+        return OutgoingRecord(self._topics.dead_letters, key, encode_spans(revision.spans), None, headers)
 
     def _publish(
         self, revision: Revision, trace: ClosedTrace, misdated: set[bytes], findings: list[Finding]
@@ -241,7 +242,7 @@ class Pipeline:
             # Held by nobody else: replace() would cost as much as all of sampling.
             trace.sampled_by = sampled_by
             for record in encode_trace(trace):
-                out.append(Outgoing(self._traces_topic, key, record, None, self._headers, self.partition))
+                out.append(OutgoingRecord(self._traces_topic, key, record, None, self._headers, self.partition))
                 tally.trace_records += 1
         else:
             tally.sampled_out += 1
@@ -288,7 +289,7 @@ class Pipeline:
     def _window_records(self, windows: Sequence[Window]) -> list[Outgoing]:
         self.tally.windows += len(windows)
         topic, headers = self._topics.windows, self._headers
-        return [Outgoing(topic, window_key(window), encode_window(window), None, headers) for window in windows]
+        return [OutgoingRecord(topic, window_key(window), encode_window(window), None, headers) for window in windows]
 
     def _findings(self, findings: Sequence[Finding]) -> list[Outgoing]:
         return [self._finding_record(finding.service.encode(), encode_finding(finding)) for finding in findings]
@@ -296,7 +297,7 @@ class Pipeline:
     def _finding_record(self, key: bytes, value: bytes) -> Outgoing:
         self.tally.findings += 1
         # With the time of sending: Kafka would delete what carries a replay's times by their age, unread.
-        return Outgoing(self._topics.findings, key, value, None, self._headers)
+        return OutgoingRecord(self._topics.findings, key, value, None, self._headers)
 
 
 def window_key(window: Window) -> bytes:

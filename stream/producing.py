@@ -14,6 +14,8 @@ from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import Array, Bytes, Int32, Schema
 
+from stream.outgoing import OutgoingRun
+
 try:
     from stream import record_batches
 except (ImportError, RuntimeError):  # no numba, or no place for what it compiles: a matter of speed alone
@@ -42,6 +44,20 @@ class Producer(aiokafka.AIOKafkaProducer):
             return record_batches.RecordBatch(self._message_accumulator._batch_size)
         batch: BatchBuilder = super().create_batch()
         return batch
+
+
+def append_run(batch: Any, run: OutgoingRun, first: int, timestamp: int) -> int:
+    """Add records of a run from ``first`` on, of a time in Unix ms, to a batch; returns how many it took."""
+    if not isinstance(batch, BatchBuilder):
+        return int(batch.append_run(run, first, timestamp))
+    taken = 0
+    for record in run.records(first):
+        value = bytes(record.value)
+        headers = list(record.headers)
+        if batch.append(timestamp=timestamp, key=record.key or None, value=value, headers=headers) is None:
+            break
+        taken += 1
+    return taken
 
 
 class _Sender(Sender):

@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from stream.outgoing import OutgoingRun
 from tracecore.byte_runs import copied
 from tracecore.compiling import uncounted
 
@@ -37,6 +38,7 @@ _NO_HEADERS = b"\0"
 
 _warm = threading.Event()
 
+Array = np.ndarray[Any, Any]
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -47,10 +49,8 @@ class RecordBatch:
         self._batch_size = batch_size
         self._size = _HEADER.size
         self._is_closed = False
-        #: Key, value and headers of each record, one after another; -1 is the length of a key that is none.
-        self._parts: list[bytes] = []
-        self._lengths: list[int] = []
-        self._timestamps: list[int] = []
+        self._pieces: list[_Singles | _Part] = []
+        self._count = 0
         self._built: memoryview | None = None
 
     def append(self, *, timestamp: int, key: bytes | None, value: bytes, headers: Headers = ()) -> int | None:
@@ -60,14 +60,38 @@ class RecordBatch:
         """
         told = _headers(tuple(headers)) if headers else _NO_HEADERS
         size = self._size + _RECORD_BYTES + len(value) + len(told) + (len(key) if key is not None else 0)
-        if self._is_closed or (size > self._batch_size and self._timestamps):
+        if self._is_closed or (size > self._batch_size and self._count):
             self._is_closed = True
             return None
         self._size = size
-        self._parts += (b"" if key is None else key, value, told)
-        self._lengths += (-1 if key is None else len(key), len(value), len(told))
-        self._timestamps.append(timestamp)
-        return len(self._timestamps) - 1
+        last = self._pieces[-1] if self._pieces else None
+        if not isinstance(last, _Singles):
+            last = _Singles()
+            self._pieces.append(last)
+        last.parts += (b"" if key is None else key, value, told)
+        last.lengths += (-1 if key is None else len(key), len(value), len(told))
+        last.timestamps.append(timestamp)
+        self._count += 1
+        return self._count - 1
+
+    def append_run(self, run: OutgoingRun, first: int, timestamp: int) -> int:
+        """Add records of a run from ``first`` on, of a time in Unix ms; returns how many: as many as ``append`` would.
+
+        If those are not all, the batch is closed.
+        """
+        told = _headers(run.headers) if run.headers else _NO_HEADERS
+        sizes = run.ends[first:] - run.starts[first:] + (_RECORD_BYTES + len(told) + run.key_size)
+        reached = self._size + np.cumsum(sizes)
+        fitting = 0 if self._is_closed else int(np.searchsorted(reached, self._batch_size, "right"))
+        if not self._is_closed and not self._count:
+            fitting = max(fitting, 1)
+        if fitting < len(sizes):
+            self._is_closed = True
+        if fitting:
+            self._size = int(reached[fitting - 1])
+            self._pieces.append(_Part(run, first, first + fitting, told, timestamp))
+            self._count += fitting
+        return fitting
 
     def close(self) -> None:
         """Take no more."""
@@ -83,14 +107,14 @@ class RecordBatch:
 
     def record_count(self) -> int:
         """How many records it holds."""
-        return len(self._timestamps)
+        return self._count
 
     def _build(self) -> memoryview:
         # aiokafka's name: asked for when the batch is sent, and each time it is sent again.
         if self._built is None:
             self._is_closed = True
-            self._built = _written(self._parts, self._lengths, self._timestamps, self._size)
-            self._parts = []
+            self._built = _written(self._pieces, self._count, self._size)
+            self._pieces = []
         return self._built
 
 
@@ -103,7 +127,10 @@ def warm_up() -> bool:
     """Compile, or load what was compiled; False if this processor has no CRC of its own."""
     if not _has_crc_instruction():
         return False
-    _written([b"", b"", _NO_HEADERS], [-1, 0, 1], [0], 128)
+    run = OutgoingRun("", b"", 0, np.zeros(0, np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64), (), 0)
+    single = _Singles()
+    single.parts, single.lengths, single.timestamps = [b"", b"", _NO_HEADERS], [-1, 0, 1], [0]
+    _written([single, _Part(run, 0, 1, _NO_HEADERS, 0)], 2, 128)
     _warm.set()
     return True
 
@@ -116,24 +143,61 @@ def _has_crc_instruction() -> bool:
     return is_host and is_x86 and bool(llvmlite.binding.get_host_cpu_features().get("sse4.2"))
 
 
-def _written(parts: Sequence[bytes], lengths: Sequence[int], timestamps: Sequence[int], size: int) -> memoryview:
+def _written(pieces: Sequence["_Singles | _Part"], count: int, size: int) -> memoryview:
     words = np.empty((_BEFORE + size + 7) // 8, np.uint64)
     out = words.view(np.uint8)
-    first, last = timestamps[0], max(timestamps)
-    end = _put_records(
-        out,
-        _BEFORE + _HEADER.size,
-        np.frombuffer(b"".join(parts), np.uint8),
-        np.array(lengths, np.int64),
-        np.array(timestamps, np.int64),
-    )
+    first = pieces[0].timestamps[0]
+    end, number = _BEFORE + _HEADER.size, 0
+    for piece in pieces:
+        end = piece.put(out, end, number, first)
+        number += len(piece)
     batch = out.data[_BEFORE:end]
-    count = len(timestamps)
+    last = max(max(piece.timestamps) for piece in pieces)
     _HEADER.pack_into(
         batch, 0, 0, len(batch) - _LENGTH_FROM, -1, _VERSION, 0, 0, count - 1, first, last, _NO_PRODUCER, -1, 0, count
     )
     struct.pack_into(">I", batch, _CRC_AT, _crc(words, out, _BEFORE + _CRC_FROM, end))
     return batch
+
+
+class _Singles:
+    """Records that came one by one: key, value and headers of each, one after another; -1 is the length of no key."""
+
+    __slots__ = ("lengths", "parts", "timestamps")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes | memoryview] = []
+        self.lengths: list[int] = []
+        self.timestamps: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    def put(self, out: Array, o: int, number: int, first_timestamp: int) -> int:
+        """Write them from ``o`` on, the first as ``number``; returns where they end."""
+        parts = np.frombuffer(b"".join(self.parts), np.uint8)
+        deltas = np.array(self.timestamps, np.int64) - first_timestamp
+        return int(_put_singles(out, o, number, parts, np.array(self.lengths, np.int64), deltas))
+
+
+class _Part:
+    """Records of a run, all of one time."""
+
+    __slots__ = ("first", "headers", "last", "run", "timestamps")
+
+    def __init__(self, run: OutgoingRun, first: int, last: int, headers: bytes, timestamp: int) -> None:
+        self.run, self.first, self.last, self.headers = run, first, last, headers
+        self.timestamps = (timestamp,)
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def put(self, out: Array, o: int, number: int, first_timestamp: int) -> int:
+        """As ``_Singles.put``."""
+        run, keys, headers = self.run, np.frombuffer(self.run.keys, np.uint8), np.frombuffer(self.headers, np.uint8)
+        values = run.values, run.starts, run.ends
+        delta = self.timestamps[0] - first_timestamp
+        return int(_put_run(out, o, number, *values, self.first, self.last, keys, run.key_size, headers, delta))
 
 
 @lru_cache(maxsize=1024)
@@ -158,20 +222,12 @@ def _varint(value: int) -> bytes:
 
 
 @uncounted
-def _put_records(out, o, parts, lengths, timestamps):
+def _put_singles(out, o, number, parts, lengths, deltas):
     """Write records from ``o`` on; returns where they end."""
     at = 0
-    for n in range(len(timestamps)):
+    for n in range(len(deltas)):
         key, value, headers = lengths[3 * n], lengths[3 * n + 1], lengths[3 * n + 2]
-        delta = timestamps[n] - timestamps[0]
-        size = 1 + _varint_size(delta) + _varint_size(n) + _varint_size(key) + _varint_size(value) + value + headers
-        if key > 0:
-            size += key
-        o = _put_varint(out, o, size)
-        out[np.uint64(o)] = 0
-        o = _put_varint(out, o + 1, delta)
-        o = _put_varint(out, o, n)
-        o = _put_varint(out, o, key)
+        o = _put_head(out, o, number + n, deltas[n], key, value, headers)
         if key > 0:
             o = copied(out, o, parts, at, at + key)
             at += key
@@ -180,6 +236,30 @@ def _put_records(out, o, parts, lengths, timestamps):
         o = copied(out, o, parts, at, at + value + headers)
         at += value + headers
     return o
+
+
+@uncounted
+def _put_run(out, o, number, values, starts, ends, first, last, keys, key, headers, delta):
+    """The same for records ``first`` to ``last`` of a run."""
+    for n in range(first, last):
+        value = ends[n] - starts[n]
+        o = _put_head(out, o, number + n - first, delta, key, value, len(headers))
+        o = copied(out, o, keys, n * key, (n + 1) * key)
+        o = copied(out, _put_varint(out, o, value), values, starts[n], ends[n])
+        o = copied(out, o, headers, 0, len(headers))
+    return o
+
+
+@uncounted
+def _put_head(out, o, number, delta, key, value, headers):
+    """Write what stands before the key."""
+    size = 1 + _varint_size(delta) + _varint_size(number) + _varint_size(key) + _varint_size(value) + value + headers
+    if key > 0:
+        size += key
+    o = _put_varint(out, o, size)
+    out[np.uint64(o)] = 0
+    o = _put_varint(out, o + 1, delta)
+    return _put_varint(out, _put_varint(out, o, number), key)
 
 
 @uncounted

@@ -12,8 +12,8 @@ from faust.types import TP
 from stream.attempt import attempt
 from stream.consumer_access import RECORDS_AT_ONCE, at_hand, commit, last_fetch, seek, starts
 from stream.continuity import Cursor
+from stream.outgoing import Outgoing, OutgoingRecord
 from stream.outlet import Outlet
-from stream.pipeline import Outgoing
 from stream.router import Gathering, decode_record, split_by_partition
 from stream.transport import TOGETHER, together
 from stream.watermark import changed_watermarks
@@ -144,11 +144,11 @@ class RouterAgent:
         self.dead_letters_total += 1
         error = UndecodableRecord(message.topic, message.partition, message.offset, reason)
         logger.warning("dead letter: %s", error)
-        return Outgoing(self._topics.dead_letters, message.key, value, None, dead_letter_headers(error))
+        return OutgoingRecord(self._topics.dead_letters, message.key, value, None, dead_letter_headers(error))
 
     async def _send(self, partition: int) -> None:
         share = self._gathered.pop(partition)
-        records = [Outgoing(self._topics.spans, b"", record) for record in share.records()]
+        records = [OutgoingRecord(self._topics.spans, b"", record) for record in share.records()]
         await self._outlet.send(records, partition)
 
     async def _send_gathered(self) -> None:

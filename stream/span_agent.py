@@ -23,8 +23,9 @@ from stream.consumer_access import RECORDS_AT_ONCE, at_hand, commit, last_fetch,
 from stream.continuity import Cursor
 from stream.handover import decode_handover, is_timely
 from stream.hooks import Hooks
+from stream.outgoing import Outgoing, OutgoingRecord
 from stream.outlet import Outlet
-from stream.pipeline import Outgoing, Pipeline, Rules, Tally
+from stream.pipeline import Pipeline, Rules, Tally
 from stream.transport import TOGETHER, together
 from stream.watermark import changed_watermarks, watermark
 from tracecore.batch_decoding import decode_together
@@ -333,7 +334,7 @@ class SpanAgent:
         self.dead_letters_total += 1
         error = UndecodableRecord(message.topic, message.partition, message.offset, reason)
         logger.warning("dead letter: %s", error)
-        return Outgoing(self._rules.topics.dead_letters, message.key, value, None, dead_letter_headers(error))
+        return OutgoingRecord(self._rules.topics.dead_letters, message.key, value, None, dead_letter_headers(error))
 
     async def _on_tick(self) -> None:
         """Move the watermark of partitions that are silent: read to their end, as the broker's last answer told."""
@@ -467,7 +468,7 @@ class SpanAgent:
     def _handover(self, source: Source, pipeline: Pipeline) -> list[Outgoing]:
         now_ms = pipeline.assembler.now_ns // 1_000_000
         return [
-            Outgoing(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header),))
+            OutgoingRecord(self._source_topic, b"", record.value, now_ms, ((HANDOVER_HEADER, record.header),))
             for record in pipeline.handover(source.next_offset)
         ]
 

@@ -19,7 +19,7 @@ the other's windows had closed as of what it committed, and counts nothing into 
 import logging
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,8 @@ from tracecore.tree import shared_span_id
 from tracecore.window import PARTS_APART, WINDOW_NS, HopWindow, OperationWindow, Window, window_start
 
 logger = logging.getLogger(__name__)
+
+Array = np.ndarray[Any, Any]
 
 try:
     from stream import window_tally
@@ -348,7 +350,7 @@ class Windows:
             return None
         if tally is None or not self._has_room(spans, tally):
             return None
-        self._add(spans, tally, [closed.trace_ids[place] for place in places.tolist()])
+        self._add(spans, tally, closed.packed_ids[places])
         misdated: dict[int, set[bytes]] = {}
         of = np.searchsorted(spans.first, tally.misdated, side="right") - 1
         for span, place in zip(tally.misdated.tolist(), of.tolist(), strict=True):
@@ -373,7 +375,7 @@ class Windows:
                 return False
         return True
 
-    def _add(self, spans: AnalysedSpans, tally: "Tally", trace_ids: Sequence[bytes]) -> None:
+    def _add(self, spans: AnalysedSpans, tally: "Tally", packed_ids: Array) -> None:
         windows = [self._window(start_ns, part, offset) for start_ns, part, offset in tally.windows.tolist()]
         operations, calls = spans.operations.keys, spans.calls.keys
         histograms: list[Buckets] = []
@@ -382,8 +384,8 @@ class Windows:
                 series = self._operation(windows[window], *operations[key])
             else:
                 series = self._hop(windows[window], *calls[key - len(operations)])
-            slowest_id, failed_id = (trace_ids[trace].hex() if trace >= 0 else "" for trace in (slowest, failed))
-            series.add(count, milli, error_milli, slowest_ns, slowest_id, failed_id)
+            ids = (packed_ids[trace].tobytes().hex() if trace >= 0 else "" for trace in (slowest, failed))
+            series.add(count, milli, error_milli, slowest_ns, *ids)
             histograms += (series.duration, series.second)
         for histogram, bucket, count in tally.buckets.tolist():
             buckets = histograms[histogram]

@@ -22,7 +22,7 @@ except (ImportError, RuntimeError):  # no numba: then nothing is analysed togeth
 if TYPE_CHECKING:
     from tracecore.forest import Columns, Forest
     from tracecore.named_peers import NamedPeers
-    from tracecore.packing import LinkValues, RawBytes, Shared, TraceValues
+    from tracecore.packing import LinkValues, PackedTraces, RawBytes, Shared, TraceValues
 
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = map(
     int, (SpanKind.SERVER, SpanKind.CLIENT, SpanKind.PRODUCER, SpanKind.CONSUMER)
@@ -172,10 +172,8 @@ class AnalysedSpans:
         ids = self._columns.span_ids[self.order[spans]].astype(">u8").view("V8").tolist()
         return [span_id if span >= 0 else b"" for span_id, span in zip(ids, spans.tolist(), strict=True)]
 
-    def packed(
-        self, traces: "TraceValues", links: "LinkValues", shared: "Shared", tail: bytes
-    ) -> tuple[list[memoryview], list[memoryview]]:
-        """All traces as ``packing.packed_heads`` writes them."""
+    def packed(self, traces: "TraceValues", links: "LinkValues", shared: "Shared", tail: bytes) -> "PackedTraces":
+        """All traces as ``packing.packed_traces`` writes them."""
         forest, columns, order = self._forest, self._columns, self.order
         values = packing.SpanValues(
             first=self.first,
@@ -201,7 +199,7 @@ class AnalysedSpans:
             path_starts=forest.path_starts,
             path_ends=forest.path_ends,
         )
-        return packing.packed_heads(traces, values, links, self.raws, shared, tail)
+        return packing.packed_traces(traces, values, links, self.raws, shared, tail)
 
     def made_spans(self, trace: int) -> tuple[TracedSpan, ...]:
         """The spans of a trace, made."""

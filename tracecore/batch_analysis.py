@@ -163,9 +163,9 @@ class ClosedTraces(Sequence[ClosedTrace]):
         return self._gathered.last_arrivals_ns
 
     @cached_property
-    def trace_ids(self) -> list[bytes]:
-        """The id of each."""
-        return self._gathered.trace_ids()
+    def packed_ids(self) -> Array:
+        """The id of each: its halves, the first byte the highest."""
+        return self._gathered.packed_ids()
 
     @cached_property
     def error_counts(self) -> Array:
@@ -174,17 +174,27 @@ class ClosedTraces(Sequence[ClosedTrace]):
         return counts
 
     @property
-    def records(self) -> list[memoryview]:
-        """Each as a record, with the tail that was given; empty if it needs repair."""
-        return self._packed[1]
+    def records(self) -> Array:
+        """Each as a record, with the tail that was given, one after another: see ``bounds``."""
+        return self._packed.records
+
+    @property
+    def bounds(self) -> Array:
+        """Where the record of each begins, and where the last ends; one that needs repair has no bytes."""
+        return self._packed.bounds
+
+    @property
+    def resources(self) -> Sequence[Resource]:
+        """Every resource of theirs, once."""
+        return self._given.resources
 
     @cached_property
-    def _packed(self) -> tuple[list[memoryview], list[memoryview]]:
+    def _packed(self) -> "packing.PackedTraces":
         found, analysed, gathered, given = self._found, self.analysed, self._gathered, self._given
         resource_of, resources = self._resources
         scope_of, scopes = self._scopes
         values = packing.TraceValues(
-            self.needs_repair, gathered.packed_ids().view(np.uint8).reshape(-1), gathered.revisions, gathered.reasons,
+            self.needs_repair, self.packed_ids.view(np.uint8).reshape(-1), gathered.revisions, gathered.reasons,
             gathered.first_arrivals_ns, gathered.last_arrivals_ns, gathered.duplicate_counts, found.starts, found.ends,
             self.error_counts, found.origins, analysed.counts_milli[self._roots], resource_of, scope_of,
         )  # fmt: skip
@@ -235,7 +245,7 @@ class ClosedTraces(Sequence[ClosedTrace]):
         scope_of, scopes = self._scopes
         numbers, of_resources = range(len(self)), resource_of.tolist()
         columns: dict[str, Iterable[Any]] = {
-            "trace_id": self.trace_ids,
+            "trace_id": gathered.trace_ids(),
             "revision": gathered.revisions.tolist(),
             "reason": map(CLOSE_REASONS.__getitem__, gathered.reasons.tolist()),
             "root_span_id": analysed.ids_of(roots),
@@ -263,7 +273,7 @@ class ClosedTraces(Sequence[ClosedTrace]):
             "replay_id": repeat(self._replay_id),
         }
         closed = list(map(ClosedTrace, *columns.values()))
-        for trace, head in zip(closed, self._packed[0], strict=True):
+        for trace, head in zip(closed, self._packed.heads(), strict=True):
             trace.head = head  # type: ignore[misc]  # mypy knows no slots that a dataclass inherits
         return closed
 

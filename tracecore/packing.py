@@ -6,7 +6,6 @@ Byte for byte what msgspec writes of ``ClosedTrace``; the tests hold both equal.
 import threading
 from collections.abc import Iterable
 from dataclasses import fields
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -124,7 +123,7 @@ class TraceValues(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """Packed values that the numbers mean. ``services`` has the names of peers, too.
+    """PackedTraces values that the numbers mean. ``services`` has the names of peers, too.
 
     By table of resources, ``service_tables`` has the names of their services, sorted.
     """
@@ -137,10 +136,23 @@ class Shared(NamedTuple):
     scope_tables: Texts
 
 
-def packed_heads(
+class PackedTraces(NamedTuple):
+    """Records of traces, one after another, and where each begins; where the tail of each begins."""
+
+    records: Array
+    bounds: Array
+    tails: Array
+
+    def heads(self) -> list[memoryview]:
+        """Each but for its tail."""
+        whole = self.records.data
+        return [whole[start:end] for start, end in zip(self.bounds[:-1].tolist(), self.tails.tolist(), strict=True)]
+
+
+def packed_traces(
     traces: TraceValues, spans: SpanValues, links: LinkValues, raws: RawBytes, shared: Shared, tail: bytes
-) -> tuple[list[memoryview], list[memoryview]]:
-    """Of each trace its record but for ``TAIL_FIELDS``, and the same with ``tail``; empty where it needs repair.
+) -> PackedTraces:
+    """Of each trace its record but for ``TAIL_FIELDS``, with ``tail`` for these; empty where it needs repair.
 
     O(n) in bytes.
     """
@@ -169,9 +181,7 @@ def packed_heads(
     _pack(
         traces, spans, links, raws, _KEYS, _REASONS, shared, np.frombuffer(tail, np.uint8), packed, bounds, tails
     )  # fmt: skip
-    whole, places = packed.data, bounds.tolist()
-    heads = [whole[start:end] for start, end in zip(places[:-1], tails.tolist(), strict=True)]
-    return heads, [whole[start:end] for start, end in pairwise(places)]
+    return PackedTraces(packed, bounds, tails)
 
 
 def texts(values: Iterable[Any]) -> Texts:
@@ -216,7 +226,7 @@ def warm_up() -> None:
         bounds, none, none, none,
     )  # fmt: skip
     links = LinkValues(bounds, none, none, none, none, none, none, none, none)
-    packed_heads(traces, spans, links, RawBytes(raw, none, none), Shared(*[texts(())] * len(Shared._fields)), b"")
+    packed_traces(traces, spans, links, RawBytes(raw, none, none), Shared(*[texts(())] * len(Shared._fields)), b"")
     _warm.set()
 
 

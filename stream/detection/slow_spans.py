@@ -84,13 +84,15 @@ class SlowSpans:
         #: The same of a service's own time (its name), and of a hop (caller, callee).
         self._slow_parts: dict[tuple[str, ...], float] = {}
 
-    def on_traces(self, closed: Sequence[ClosedTrace]) -> list[list[Finding]]:
-        """``on_trace`` of each, in their order; what is usual is learned by compiled code."""
-        return [
-            found
-            for traces in runs(closed, only_first=True)
-            for found in (self._on_usual(traces) if isinstance(traces, Run) else map(self.on_trace, traces))
-        ]
+    def on_traces(self, closed: Sequence[ClosedTrace]) -> dict[int, list[Finding]]:
+        """``on_trace`` of each, in their order, by its place; what is usual is learned by compiled code."""
+        found: dict[int, list[Finding]] = {}
+        first = 0
+        for traces in runs(closed, only_first=True):
+            judged = self._on_usual(traces) if isinstance(traces, Run) else self._one_by_one(traces, 0)
+            found |= {first + place: findings for place, findings in judged.items()}
+            first += len(traces)
+        return found
 
     def on_trace(self, closed: ClosedTrace) -> list[Finding]:
         """The slowest part of the trace that is far outside its baseline, if there is one; O(spans)."""
@@ -119,8 +121,13 @@ class SlowSpans:
         extent = self._extent(span, part, service_of.get(span.tree_parent_id, ""))
         return [self._finding(closed, span, part, usual_ns, extent)]
 
-    def _on_usual(self, traces: Run) -> list[list[Finding]]:
-        found: list[list[Finding]] = []
+    def _one_by_one(self, traces: Sequence[ClosedTrace], first: int) -> dict[int, list[Finding]]:
+        """By place the findings in ``traces`` from ``first`` on."""
+        judged = ((place, self.on_trace(traces[place])) for place in range(first, len(traces)))
+        return {place: findings for place, findings in judged if findings}
+
+    def _on_usual(self, traces: Run) -> dict[int, list[Finding]]:
+        found: dict[int, list[Finding]] = {}
         spans = traces.spans
         usual = usual_spans.UsualSpans(spans, traces.numbers)
         keys = [_series_key(spans, series) for series in usual.series]
@@ -131,11 +138,11 @@ class SlowSpans:
             least = MIN_SPANS_A_SERIES * len(keys)
             while position < len(traces) and traces.span_count(position) >= least:
                 position = self._learned(usual, position, keys, bounds)
-                found += [[] for _ in range(position - len(found))]
                 if position < len(traces):
-                    found.append(self.on_trace(traces[position]))
+                    if findings := self.on_trace(traces[position]):
+                        found[position] = findings
                     position += 1
-        return found + [self.on_trace(trace) for trace in traces[position:]]
+        return found | self._one_by_one(traces, position)
 
     def _learned(self, usual: "UsualSpans", start: int, keys: Sequence[SeriesKey], bounds: "Bounds") -> int:
         """Learn from position ``start`` on until something may be slow; how far that went."""

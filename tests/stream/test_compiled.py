@@ -13,7 +13,8 @@ from stream.closing import Closing
 from stream.detection import usual_spans
 from stream.detection_agents import Judges
 from stream.hooks import Hooks
-from stream.pipeline import Outgoing, Pipeline, Rules
+from stream.outgoing import Outgoing, OutgoingRecord, one_by_one
+from stream.pipeline import Pipeline, Rules
 from stream.router import split_by_partition
 from stream.rules_source import RulesSource
 from stream.settings import StreamSettings
@@ -45,6 +46,7 @@ COMPILED = [
 ]  # fmt: skip
 
 Decode = Callable[[bytes], RecordSpans | list[Span]]
+Placed = dict[tuple[str, int | None], list[OutgoingRecord]]
 
 
 def decoded(value: bytes) -> RecordSpans | list[Span]:
@@ -53,8 +55,11 @@ def decoded(value: bytes) -> RecordSpans | list[Span]:
     return otlp.decode_spans(value)[0] if columns is None else columns
 
 
-def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Outgoing]:
-    """All that comes of a recording, detection's findings included, when so many records are taken in one go."""
+def published(
+    folder: Path, name: str, decode: Decode, at_once: int
+) -> dict[tuple[str, int | None], list[OutgoingRecord]]:
+    """All that comes of a recording, detection's findings included, when so many records are taken in one go; by topic,
+    and by partition if it is known."""
     settings = StreamSettings()
     rules = Rules(Topics(), settings.limits, settings.window_limits, settings.sampling, PARTITIONS)
     judges = Judges(RulesSource(AlertingSettings().alert_rules))
@@ -73,7 +78,10 @@ def published(folder: Path, name: str, decode: Decode, at_once: int) -> list[Out
             out += waiting.published()
     for pipeline in pipelines:
         out += pipeline.advance(last_ns + 10**12)
-    return out
+    found: Placed = {}
+    for record in one_by_one(out):
+        found.setdefault((record.topic, record.partition), []).append(record)
+    return found
 
 
 @pytest.mark.parametrize("at_once", [1, 16, 100])

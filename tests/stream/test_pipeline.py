@@ -10,7 +10,8 @@ from stream.assembler import Limits, SpanBudget
 from stream.continuity import Cursor
 from stream.handover import Handover, decode_handover, is_timely
 from stream.hooks import Hooks
-from stream.pipeline import MISDATED_SPAN, Outgoing, Pipeline, Rules
+from stream.outgoing import Outgoing, one_by_one
+from stream.pipeline import MISDATED_SPAN, Pipeline, Rules
 from stream.sampling import SamplingRule
 from stream.watermark import watermark
 from stream.windows import WindowLimits
@@ -46,15 +47,15 @@ def pipeline(
 
 
 def traces_in(out: Iterable[Outgoing]) -> list[ClosedTrace]:
-    return [decode_trace(record.value) for record in out if record.topic == TOPICS.traces]
+    return [decode_trace(record.value) for record in one_by_one(out) if record.topic == TOPICS.traces]
 
 
 def windows_in(out: Iterable[Outgoing]) -> list[Window]:
-    return [decode_window(record.value) for record in out if record.topic == TOPICS.windows]
+    return [decode_window(record.value) for record in one_by_one(out) if record.topic == TOPICS.windows]
 
 
 def findings_in(out: Iterable[Outgoing]) -> list[Finding]:
-    return [decode_finding(record.value) for record in out if record.topic == TOPICS.findings]
+    return [decode_finding(record.value) for record in one_by_one(out) if record.topic == TOPICS.findings]
 
 
 @dataclass
@@ -361,7 +362,7 @@ def test_what_a_replay_makes_is_marked() -> None:
     flow = pipeline(replay_id="replay-7")
     out = flow.read(order_spans(1), 0, START_NS) + flow.finish()
     assert out
-    assert all((REPLAY_HEADER, b"replay-7") in record.headers for record in out)
+    assert all((REPLAY_HEADER, b"replay-7") in record.headers for record in one_by_one(out))
     assert {trace.replay_id for trace in traces_in(out)} == {"replay-7"}
 
 
@@ -377,6 +378,6 @@ def test_a_trace_that_a_bug_breaks_goes_to_the_dead_letters_and_the_rest_goes_on
     flow.read([*order_spans(1), *order_spans(2)], 0, START_NS)
     out = flow.advance(START_NS + 5 * SECOND)
     assert [int.from_bytes(trace.trace_id, "big") for trace in traces_in(out)] == [2]
-    (letter,) = [record for record in out if record.topic == TOPICS.dead_letters]
+    (letter,) = [record for record in one_by_one(out) if record.topic == TOPICS.dead_letters]
     assert len(decode_spans(letter.value)[0]) == 6
     assert b"a bug" in dict(letter.headers)["tracewatch-reason"]

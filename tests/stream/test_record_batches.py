@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream import record_batches
+from stream.outgoing import OutgoingRun
 from stream.record_batches import RecordBatch
 
 BATCH_SIZE = 20_000
@@ -45,6 +47,38 @@ def test_compiled_or_not_a_batch_is_the_same_bytes(several: list[dict[str, Any]]
     assert ours.record_count() == theirs.record_count()
     assert len(ours._build()) <= ours.size()
     assert bytes(ours._build()) == bytes(theirs._build())
+
+
+@given(
+    st.lists(st.lists(values, min_size=1, max_size=20) | records, min_size=1, max_size=8), headers, st.integers(0, 9)
+)
+def test_a_run_is_written_as_its_records_one_by_one(
+    pieces: list[list[bytes] | dict[str, Any]], told: list[tuple[str, bytes]], key_size: int
+) -> None:
+    told = [(name, value or b"") for name, value in told]
+    ours, theirs = RecordBatch(BATCH_SIZE), RecordBatch(BATCH_SIZE)
+    for piece in pieces:
+        if isinstance(piece, dict):
+            assert ours.append(**piece) == theirs.append(**piece)
+            continue
+        run = run_of(piece, key_size, tuple(told))
+        one_by_one = [
+            theirs.append(timestamp=1_700_000_000_000, key=record.key, value=record.value, headers=record.headers)
+            for record in run.records()
+        ]
+        assert ours.append_run(run, 0, 1_700_000_000_000) == sum(number is not None for number in one_by_one)
+    assert ours.closed() == theirs.closed()
+    assert (ours.record_count(), ours.size()) == (theirs.record_count(), theirs.size())
+    assert bytes(ours._build()) == bytes(theirs._build())
+
+
+def run_of(several: list[bytes], key_size: int, told: tuple[tuple[str, bytes], ...]) -> OutgoingRun:
+    """A run of records with bytes between them that belong to none."""
+    ends = np.cumsum([len(value) + 3 for value in several])
+    starts = ends - np.array([len(value) for value in several])
+    packed = np.frombuffer(b"".join(b"..." + value for value in several), np.uint8)
+    keys = bytes(number % 256 for number in range(key_size * len(several)))
+    return OutgoingRun("out", keys, key_size, packed, starts, ends, told, 0)
 
 
 @given(st.binary(max_size=100), st.integers(0, 9))

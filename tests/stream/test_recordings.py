@@ -10,7 +10,8 @@ from aiokafka import AIOKafkaProducer
 from sink.rollups import SeriesKey, newest_parts
 from stream.assembler import SpanBudget
 from stream.hooks import Hooks
-from stream.pipeline import Outgoing, Pipeline, Rules
+from stream.outgoing import Outgoing, OutgoingRecord, one_by_one
+from stream.pipeline import Pipeline, Rules
 from stream.router import decode_record, split_by_partition
 from stream.settings import StreamSettings
 from stream.watermark import watermark
@@ -31,7 +32,7 @@ TOPICS = Topics()
 RECORDS = {"ob22": 350, "tt29": 2_000}
 
 
-def assembled(folder: Path, name: str, records: int) -> tuple[list[Outgoing], Counter[tuple[bytes, bytes]]]:
+def assembled(folder: Path, name: str, records: int) -> tuple[list[OutgoingRecord], Counter[tuple[bytes, bytes]]]:
     """Everything published for the first ``records``, and how often each span was delivered."""
     settings = StreamSettings()
     rules = Rules(TOPICS, settings.limits, settings.window_limits, settings.sampling, PARTITIONS)
@@ -50,7 +51,7 @@ def assembled(folder: Path, name: str, records: int) -> tuple[list[Outgoing], Co
     for pipeline in pipelines:
         out += pipeline.advance(last_ns + 10**12)
         assert pipeline.first_offset is None
-    return out, delivered
+    return list(one_by_one(out)), delivered
 
 
 @pytest.mark.parametrize("name", ["ob22", "tt29"])
@@ -92,7 +93,7 @@ def windows_of_workers_killed_every(
                     start = watermark(offset + 1, worker.first_offset)
                     told_until_ns = max(told_until_ns, worker.windows.closed_until_ns)
         out += worker.advance(log[-1][0] + 10**12)
-    return newest_parts(decode_window(record.value) for record in out if record.topic == TOPICS.windows)
+    return newest_parts(decode_window(record.value) for record in one_by_one(out) if record.topic == TOPICS.windows)
 
 
 @pytest.mark.parametrize("name", ["ob22", "tt29"])

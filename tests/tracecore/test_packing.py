@@ -1,6 +1,7 @@
 """What compiled code writes of a trace is what msgspec writes."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, get_args
 
 import msgspec
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tracecore import packing
 from tracecore.closed_trace import CLOSE_REASONS, ClosedTrace, CloseReason, PathSegment, ServiceLink, TracedSpan
 from tracecore.link_columns import TYPES
-from tracecore.packing import LinkValues, RawBytes, Shared, SpanValues, TraceValues, packed_heads, texts
+from tracecore.packing import LinkValues, RawBytes, Shared, SpanValues, TraceValues, packed_traces, texts
 from tracecore.span import Resource, Scope
 from tracecore.wire import encode_trace
 
@@ -77,7 +78,7 @@ def test_traces_are_packed_as_msgspec_packs_them(given_traces: list[Trace]) -> N
     parents = np.arange(len(all_rows)) - 1
     parents[first[:-1]] = -1
     numbers_of = [column([row[4][k] for row in all_rows]) for k in range(11)]
-    heads, whole = packed_heads(
+    packed = packed_traces(
         TraceValues(
             needs_repair=np.array(needs_repair, np.bool_),
             trace_ids=np.frombuffer(b"".join(trace[0] for trace in given_traces), np.uint8),
@@ -107,8 +108,10 @@ def test_traces_are_packed_as_msgspec_packs_them(given_traces: list[Trace]) -> N
         Shared(*map(texts, (TEXTS, TEXTS, TYPES, SERVICES, RESOURCES, SCOPES))),
         b"the tail",
     )  # fmt: skip
+    heads = packed.heads()
     assert len(heads) == len(given_traces)
-    assert [bytes(record) for record in whole] == [bytes(head) + b"the tail" if head else b"" for head in heads]
+    whole = [packed.records[at:end].tobytes() for at, end in pairwise(packed.bounds.tolist())]
+    assert whole == [bytes(head) + b"the tail" if head else b"" for head in heads]
     for head, trace in zip(heads, given_traces, strict=True):
         if trace[8]:
             assert not head

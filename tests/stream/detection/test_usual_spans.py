@@ -41,7 +41,8 @@ def test_traces_judged_together_are_as_judged_one_by_one(
         patch.setattr(slow_spans, "MAX_SERIES", room)
         together, one_by_one = SlowSpans(lambda service: settings), SlowSpans(lambda service: settings)
     for closed in (analysed(traces), analysed(traces[::-1]), analysed(traces[:2], revision), analysed(traces * 3)):
-        expected = [one_by_one.on_trace(trace) for trace in closed]
+        judged = [one_by_one.on_trace(trace) for trace in closed]
+        expected = {place: findings for place, findings in enumerate(judged) if findings}
         assert together.on_traces(closed) == expected
         assert state(together) == state(one_by_one)
 
