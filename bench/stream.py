@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from bench.figures import Figure, tell
 from quickstart.apache_kafka import ApacheKafka
 from quickstart.process import ManagedProcess, free_port
-from stream.assembler import SpanBudget
+from stream.assembler import Arrived, SpanBudget
 from stream.closing import Closing
 from stream.compiled import warm_up
 from stream.consumer_access import RECORDS_AT_ONCE
@@ -66,7 +66,7 @@ def live_bytes_per_span(spans: int) -> float:
     for low in range(0, len(values), RECORDS_AT_ONCE):
         at_hand = values[low : low + RECORDS_AT_ONCE]
         for offset, (value, columns) in enumerate(zip(at_hand, decode_together(at_hand), strict=True), low):
-            assembler.add(columns or decode_spans(value)[0], offset, 1)
+            assembler.add([Arrived(columns or decode_spans(value)[0], offset, 1)])
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     return taken / assembler.counts.spans

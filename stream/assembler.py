@@ -6,13 +6,14 @@ further, complete revision. ``now`` is arrival: the broker's clock, as records c
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple
 
 from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
+from tracecore.record_spans import RecordSpans
 from tracecore.span import Span, identity, truer
 
 
@@ -59,6 +60,17 @@ class Revision(NamedTuple):
             self.last_arrival_ns,
             self.duplicate_count,
         )
+
+
+class Arrived(NamedTuple):
+    """The spans of one record, and when it came (Unix ns); of which traces a detector names spans in it: they are
+    ``interesting``.
+    """
+
+    spans: RecordSpans | Sequence[Span]
+    offset: int
+    arrival_ns: int
+    interesting: Sequence[bytes] = ()
 
 
 @dataclass(slots=True)
@@ -165,18 +177,24 @@ class Assembler:
             return trace.first_offset
         return None
 
-    def add(self, spans: Iterable[Span], offset: int, arrival_ns: int) -> list[Revision]:
-        """Take the spans of one record; first closes what was due at ``arrival_ns``.
+    def add(self, records: Sequence[Arrived]) -> list[Revision]:
+        """Take the spans of each; first closes what was due as it came.
 
         Of spans with one identity the truer is kept (``span.identity``, ``span.truer``). O(1) a span.
         """
-        closed = self.advance(arrival_ns)
-        for span in spans:
-            trace = self._taken(span, offset, arrival_ns)
-            if len(trace.spans) >= self._limits.max_spans and trace.trace_id in self._open:
-                closed.append(self._closed(trace, "max_spans"))
-                self._forget(trace)
-        return closed + self._shed()
+        closed: list[Revision] = []
+        for spans, offset, arrival_ns, interesting in records:
+            closed += self.advance(arrival_ns)
+            for span in spans:
+                trace = self._taken(span, offset, arrival_ns)
+                if len(trace.spans) >= self._limits.max_spans and trace.trace_id in self._open:
+                    closed.append(self._closed(trace, "max_spans"))
+                    self._forget(trace)
+            for trace_id in interesting:
+                if trace_id in self._open:
+                    self._open[trace_id].interesting = True
+            closed += self._shed()
+        return closed
 
     def advance(self, now_ns: int) -> list[Revision]:
         """Move the watermark, never back: close what is due, forget what was remembered long enough."""
@@ -204,12 +222,6 @@ class Assembler:
     def finish(self) -> list[Revision]:
         """Nothing more will come: close all that is open, as it would have closed in time."""
         return [self._closed(trace, self._due(trace)[1]) for trace in list(self._open.values())]
-
-    def mark_interesting(self, trace_id: bytes) -> None:
-        """A detector named this trace: its next revision tells so."""
-        trace = self._open.get(trace_id)
-        if trace is not None:
-            trace.interesting = True
 
     def mark_kept(self, trace_id: bytes, kept_by: str) -> None:
         """A revision of this trace was kept by sampling: later ones are kept, too."""

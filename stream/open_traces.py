@@ -5,13 +5,14 @@ done with the rows is in ``trace_rows``, compiled; here is what needs Python's o
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from stream import revision_columns, trace_rows
-from stream.assembler import Counts, Limits, SpanBudget
+from stream.assembler import Arrived, Counts, Limits, SpanBudget
 from stream.revision_columns import CLOSED_TRACE, HELD_SPAN, RevisionColumns, SpanSources
 from stream.sampling import KEPT_BY
 from tracecore.closed_trace import CLOSE_REASONS
@@ -39,7 +40,6 @@ class OpenTraces:
         self._budget = budget
         self._sources = sources
         self._nothing = RevisionColumns(b"", b"", sources)
-        self._now_ns = 0
         board = np.zeros(1, trace_rows.BOARD)
         for name in ("free_span", "free_trace", "first_open", "last_open", "first_recent", "last_recent", "twin"):
             board[name] = trace_rows.NONE
@@ -65,7 +65,7 @@ class OpenTraces:
     @property
     def now_ns(self) -> int:
         """The arrival watermark: the latest time that was told."""
-        return self._now_ns
+        return int(self._board["now_ns"][0])
 
     @property
     def first_offset(self) -> int | None:
@@ -86,33 +86,17 @@ class OpenTraces:
             closed={reason: int(n) for reason, n in zip(CLOSE_REASONS, board["closed"][0], strict=True) if n},
         )
 
-    def add(self, spans: RecordSpans | Iterable[Span], offset: int, arrival_ns: int) -> RevisionColumns:
-        """Take the spans of one record; first closes what was due at ``arrival_ns``. O(1) a span.
+    def add(self, records: Sequence[Arrived]) -> RevisionColumns:
+        """Take the spans of each; first closes what was due as it came. O(1) a span.
 
         ``ValueError`` for spans that no decoder makes: their numbers or ids do not fit.
         """
-        if not isinstance(spans, RecordSpans):
-            made = list(spans)
-            columns = columns_of(made)
-            if columns is None:
-                raise ValueError("a span's ids, or its numbers, have no place in a column")
-            spans = RecordSpans(columns, 0, len(made), True)
-        self._advance(arrival_ns)
-        held = int(self._board["held"][0])
-        source = self._sources.number_of(spans.columns)
-        self._make_room(len(spans))
-        at = spans.low
-        while at < spans.high:
-            at = trace_rows.add(
-                *self._store, self._sources.uses, spans.columns.table, at, spans.high, source, offset, arrival_ns,
-                self._now_ns, self._limits,
-            )  # fmt: skip
-            if self._board["twin"][0] >= 0:
-                self._settle_twin(spans.columns, at, source, offset, arrival_ns)
-                at += 1
-            elif at < spans.high:
-                self._make_room_for_closed()
-        self._budget.held += int(self._board["held"][0]) - held
+        held = [(one, _in_columns(one.spans)) for one in records]
+        if len(held) > 1 and self._budget.held + sum(len(spans) for _, spans in held) > self._budget.limit:
+            # What is let go hangs on what was held at each.
+            return RevisionColumns.joined([self.add([one]) for one in records])
+        for _, group in groupby(held, lambda one: id(one[1].columns)):
+            self._add(list(group))
         self._shed()
         return self._closed()
 
@@ -123,15 +107,9 @@ class OpenTraces:
 
     def finish(self) -> RevisionColumns:
         """Nothing more will come: close all that is open, as it would have closed in time."""
-        while not trace_rows.finish(self._store, self._now_ns, self._limits):
+        while not trace_rows.finish(self._store, self.now_ns, self._limits):
             self._make_room_for_closed()
         return self._closed()
-
-    def mark_interesting(self, trace_id: bytes) -> None:
-        """A detector named this trace: its next revision tells so."""
-        trace = self._found(trace_id)
-        if trace >= 0 and self._store.traces["is_open"][trace]:
-            self._store.traces["interesting"][trace] = 1
 
     def mark_kept(self, trace_id: bytes, kept_by: str) -> None:
         """A revision of this trace was kept by sampling: later ones are kept, too."""
@@ -160,10 +138,35 @@ class OpenTraces:
         trace_rows.drop(self._store, self._sources.uses)
         self._budget.held -= held
 
+    def _add(self, records: Sequence[tuple[Arrived, RecordSpans]]) -> None:
+        """Take the spans of each; they stand in the same columns."""
+        board, columns = self._board, records[0][1].columns
+        held, source = int(board["held"][0]), self._sources.number_of(columns)
+        self._make_room(sum(len(spans) for _, spans in records))
+        rows = np.array([(spans.low, spans.high, one.offset, one.arrival_ns) for one, spans in records], np.int64)
+        named = [(at, *_halves(trace_id)) for at, (one, _) in enumerate(records) for trace_id in one.interesting]
+        marks = np.array(named, np.int64).reshape(-1, 3)
+        place = np.array([0, rows[0, 0], 0, 0], np.int64)
+        while True:
+            met = trace_rows.take(
+                *self._store, self._sources.uses, columns.table, source, rows, marks, place, self._limits
+            )
+            if met == trace_rows.NONE:
+                break
+            if met == trace_rows.FULL:
+                self._make_room_for_closed()
+            elif met == trace_rows.TWIN:
+                record, at = place[:2].tolist()
+                self._settle_twin(columns, at, source, *rows[record, 2:].tolist())
+                place[1] += 1
+            else:
+                self._keep_apart(met)
+        self._budget.held += int(board["held"][0]) - held
+
     def _advance(self, now_ns: int) -> None:
-        if now_ns <= self._now_ns:
+        if now_ns <= self.now_ns:
             return
-        self._now_ns = now_ns
+        self._board["now_ns"][0] = now_ns
         held = int(self._board["held"][0])
         while True:
             met = trace_rows.advance(*self._store, self._sources.uses, now_ns, self._limits)
@@ -180,7 +183,7 @@ class OpenTraces:
         while self._budget.held > self._budget.limit:
             held = int(self._board["held"][0])
             excess = self._budget.held - self._budget.limit
-            is_done = trace_rows.shed(self._store, self._sources.uses, self._now_ns, excess)
+            is_done = trace_rows.shed(self._store, self._sources.uses, self.now_ns, excess)
             self._budget.held += int(self._board["held"][0]) - held
             if is_done:
                 break
@@ -198,8 +201,7 @@ class OpenTraces:
         )
 
     def _found(self, trace_id: bytes) -> int:
-        high, low = (int.from_bytes(half, "big", signed=True) for half in (trace_id[:8], trace_id[8:]))
-        return int(trace_rows.found_trace(self._store, high, low))
+        return int(trace_rows.found_trace(self._store, *_halves(trace_id)))
 
     def _columns_of(self, trace: int) -> SpanColumns:
         """The spans of a trace in their order."""
@@ -249,6 +251,19 @@ class OpenTraces:
             _grow(rows, len(rows))
 
 
+def _in_columns(spans: RecordSpans | Sequence[Span]) -> RecordSpans:
+    if isinstance(spans, RecordSpans):
+        return spans
+    columns = columns_of(spans)
+    if columns is None:
+        raise ValueError("a span's ids, or its numbers, have no place in a column")
+    return RecordSpans(columns, 0, len(spans), True)
+
+
+def _halves(trace_id: bytes) -> tuple[int, int]:
+    return int.from_bytes(trace_id[:8], "big", signed=True), int.from_bytes(trace_id[8:], "big", signed=True)
+
+
 def is_warm() -> bool:
     """True once ``warm_up`` is done: from then on nothing waits for the compiler."""
     return _warm.is_set()
@@ -261,7 +276,8 @@ def warm_up() -> None:
     traces = OpenTraces(Limits(1, 1, 1, 2, 1), SpanBudget(0), SpanSources())
     store, uses, limits = traces._store, traces._sources.uses, traces._limits
     table = np.zeros_like(columns.table)
-    trace_rows.add(*store, uses, table, 0, 0, 0, 0, 0, 0, limits)
+    rows, marks, place = np.zeros((0, 4), np.int64), np.zeros((0, 3), np.int64), np.zeros(4, np.int64)
+    trace_rows.take(*store, uses, table, 0, rows, marks, place, limits)
     trace_rows.advance(*store, uses, 0, limits)
     trace_rows.finish(store, 0, limits)
     trace_rows.shed(store, uses, 0, 0)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from stream.assembler import Limits, Revision, SpanBudget
+from stream.assembler import Arrived, Limits, Revision, SpanBudget
+from stream.attempt import attempt
 from stream.closing import Closing
 from stream.handover import Handover, HandoverRecord, handover_records
 from stream.hooks import Hooks, TraceHook
@@ -77,7 +78,8 @@ class Tally:
 class Pipeline:
     """One partition of the source topic; of a replay, one partition of one replay.
 
-    ``take`` and ``move`` leave traces that close to ``closing``; ``read`` and ``advance`` publish them at once.
+    ``take``, ``take_together`` and ``move`` leave traces that close to ``closing``; ``read`` and ``advance`` publish
+    them at once.
     """
 
     def __init__(
@@ -132,15 +134,34 @@ class Pipeline:
 
         ``is_known``: detection saw them before, in a predecessor's hands.
         """
-        self._closing.add(self, self.assembler.add(spans, offset, arrival_ns))
-        out: list[Outgoing] = []
-        if self._hooks.span_hook is not None and not is_known:
-            looked_at = spans.failed() if isinstance(spans, RecordSpans) else spans
-            findings = self._hooks.span_hook.on_spans(looked_at, arrival_ns, self.partition)
-            for finding in findings:
-                self.assembler.mark_interesting(bytes.fromhex(finding.trace_id))
-            out += self._findings(findings)
-        return out + self._windows_due()
+        return self.take_together([Arrived(spans, offset, arrival_ns)], is_known)
+
+    def take_together(self, records: Sequence[Arrived], is_known: bool = False) -> list[Outgoing]:
+        """``take`` of each, in their order. If a hook raises, none of several is taken; one alone is."""
+        if len(records) > 1 and self.windows.due_ns(max(one.arrival_ns for one in records)) is not None:
+            return [outgoing for one in records for outgoing in self.take_together([one], is_known)]
+        found = [] if is_known else attempt(self._judged, records)
+        if isinstance(found, Exception):
+            if len(records) > 1:
+                raise found
+            self._closing.add(self, self.assembler.add(records))
+            raise found
+        named = {at: [bytes.fromhex(finding.trace_id) for finding in findings] for at, findings in found}
+        records = [one._replace(interesting=named.get(at, ())) for at, one in enumerate(records)] if named else records
+        self._closing.add(self, self.assembler.add(records))
+        return self._findings([finding for _, findings in found for finding in findings]) + self._windows_due()
+
+    def _judged(self, records: Sequence[Arrived]) -> list[tuple[int, list[Finding]]]:
+        """What detection finds at once, by the place of its record."""
+        hook = self._hooks.span_hook
+        if hook is None:
+            return []
+        found: list[tuple[int, list[Finding]]] = []
+        for at, one in enumerate(records):
+            failed = one.spans.failed() if isinstance(one.spans, RecordSpans) else one.spans
+            if failed:
+                found.append((at, hook.on_spans(failed, one.arrival_ns, self.partition)))
+        return found
 
     def move(self, now_ns: int) -> list[Outgoing]:
         """Move the arrival watermark, though no record came; what comes of that before any trace closes."""

@@ -9,13 +9,14 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import faust
 from faust.types import TP
 
 from stream.arrival_order import Held, next_in_order
-from stream.assembler import Counts, SpanBudget
+from stream.assembler import Arrived, Counts, SpanBudget
 from stream.attempt import attempt
 from stream.closing import Closing
 from stream.compiled import is_warming
@@ -204,11 +205,14 @@ class SpanAgent:
             elif verdict == "read" and self._replay_id(message) == self._only_replay:
                 source.held.append((self._arrival_ns(message), message))
         decoded = self._decoded([message for message, _ in due])
-        return [
-            record
-            for (message, source), spans in zip(due, decoded, strict=True)
-            for record in self._taken(message, source, spans)
-        ]
+        out: list[Outgoing] = []
+        records = [(message, source, spans) for (message, source), spans in zip(due, decoded, strict=True)]
+        for (source, is_plain), group in groupby(records, _together_by):
+            if is_plain:
+                out += self._taken_together(source, [(message, spans) for message, _, spans in group if spans])
+            else:
+                out += [record for one in group for record in self._taken(*one)]
+        return out
 
     async def _take_in_order(self) -> None:
         """Take what waits, as far as no partition can have an older record."""
@@ -268,6 +272,20 @@ class SpanAgent:
             logger.error("bug at one of %d records", len(messages), exc_info=decoded)
             return [None] * len(messages)
         return decoded
+
+    def _taken_together(self, source: Source, records: Sequence[tuple[Any, RecordSpans]]) -> list[Outgoing]:
+        """Records of live spans of one partition, in a row."""
+        if source.is_guess:
+            source.forget_guess()
+        arrived = [Arrived(spans, message.offset, self._arrival_ns(message)) for message, spans in records]
+        taken = attempt(source.pipeline("").take_together, arrived)
+        if isinstance(taken, Exception):
+            logger.error("bug at one of %d records", len(records), exc_info=taken)
+            return [outgoing for message, spans in records for outgoing in self._taken(message, source, spans)]
+        self.records_total += len(records)
+        self.last_progress_at = source.told_at = time.monotonic()
+        source.told_ns = max(source.told_ns, *(one.arrival_ns for one in arrived))
+        return taken
 
     def _taken(self, message: Any, source: Source, spans: RecordSpans | None) -> list[Outgoing]:
         try:
@@ -476,3 +494,9 @@ class SpanAgent:
 def _told_until_ns(note: str) -> int:
     """What ``SpanAgent._note`` wrote; 0 for what somebody else did."""
     return int(note) if note.isascii() and note.isdecimal() else 0
+
+
+def _together_by(record: tuple[Any, Source, RecordSpans | None]) -> tuple[Source, bool]:
+    """What records that follow one another must have in common to be taken together, and whether these may be."""
+    message, source, spans = record
+    return source, spans is not None and not message.headers

@@ -33,8 +33,9 @@ _COMPLETE, _IDLE, _MAX_AGE, _MAX_SPANS, _LATE = map(
 )
 #: A trace that is open for longer keeps its spans' bytes apart: as they came they keep whole records.
 _APART_NS = 30_000_000_000
-#: No row; and what ``advance`` says when nothing is left to do, or when there is no room for what closes.
-NONE, FULL = -1, -2
+#: No row; and what ``advance`` says when nothing is left to do, or when there is no room for what closes; and ``take``
+#: when a span must be held beside one of its identity that ends as it does.
+NONE, FULL, TWIN = -1, -2, -3
 
 #: A trace, open or remembered; ``before`` and ``after`` are those of its kind. ``seen`` has bits of its spans' ids, and
 #: several may share one: where a bit is missing, no span need be looked for.
@@ -61,7 +62,7 @@ BOARD = np.dtype(
         for name in (
             "spans", "free_span", "traces", "free_trace", "first_open", "last_open", "first_recent", "last_recent",
             "timers", "opened", "open", "held", "added", "duplicates", "late", "forgotten_early", "shed",
-            "live", "closed_traces", "closed_spans", "twin",
+            "live", "closed_traces", "closed_spans", "twin", "now_ns",
         )
     ]
     + [("closed", "i8", (len(CLOSE_REASONS),))]
@@ -98,13 +99,48 @@ class Store(NamedTuple):
 
 
 @uncounted
-def add(
+def take(
     board, traces, spans, trace_heads, span_heads, timers, closed_traces, closed_spans,
-    uses, table, at, high, source, offset, arrival_ns, now_ns, limits,
+    uses, table, source, records, marks, place, limits,
 ):  # fmt: skip
-    """Take spans from ``at`` on; up to which that went: then there is no room for what closes, or a twin to settle."""
+    """Take records: from where to where their spans stand in ``table``, the offset and the time of each.
+
+    ``marks`` name traces: the record, and the halves of the id. ``place`` is where to go on: record, span, mark, and
+    whether what is due is being closed. Returns ``NONE`` if that is all; or as ``advance``, or ``TWIN``.
+    """
     store = Store(board, traces, spans, trace_heads, span_heads, timers, closed_traces, closed_spans)
     counts = board[0]
+    for r in range(place[0], len(records)):
+        place[0] = r
+        high, offset, arrival_ns = records[r, 1], records[r, 2], records[r, 3]
+        if arrival_ns > counts.now_ns:
+            counts.now_ns = arrival_ns
+            place[3] = 1
+        if place[3]:
+            met = advance(
+                board, traces, spans, trace_heads, span_heads, timers, closed_traces, closed_spans,
+                uses, counts.now_ns, limits,
+            )  # fmt: skip
+            if met != NONE:
+                return met
+            place[3] = 0
+        place[1] = _add(store, uses, table, place[1], high, source, offset, arrival_ns, limits)
+        if place[1] < high:
+            return TWIN if counts.twin >= 0 else FULL
+        while place[2] < len(marks) and marks[place[2], 0] == r:
+            t = found_trace(store, marks[place[2], 1], marks[place[2], 2])
+            if t >= 0 and traces[t].is_open:
+                traces[t].interesting = 1
+            place[2] += 1
+        if r + 1 < len(records):
+            place[1] = records[r + 1, 0]
+    return NONE
+
+
+@uncounted
+def _add(store, uses, table, at, high, source, offset, arrival_ns, limits):
+    """Take spans from ``at`` on; up to which that went: then there is no room for what closes, or a twin to settle."""
+    traces, spans, counts = store.traces, store.spans, store.board[0]
     for i in range(at, high):
         t = found_trace(store, table[TRACE_HIGH, i], table[TRACE_LOW, i])
         twin = _found_span(store, t, table[SPAN_ID, i], table[KIND, i]) if t >= 0 else -1
@@ -131,7 +167,7 @@ def add(
             traces[t].has_root = 1
             _set_timer(store, t, limits)
         if traces[t].size >= limits.max_spans:
-            _close(store, t, _MAX_SPANS, False, now_ns)
+            _close(store, t, _MAX_SPANS, False, counts.now_ns)
             _forget(store, uses, t)
     return high
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from stream.assembler import Assembler, Limits, Revision, SpanBudget
+from stream.assembler import Arrived, Assembler, Limits, Revision, SpanBudget
 from tests.tracecore.builders import span
 from tracecore.span import Span, SpanKind
 
@@ -21,7 +21,7 @@ class Arriving:
         self.offset = 0
 
     def come(self, at_s: float, *spans: Span) -> list[Revision]:
-        revisions = self.assembler.add(spans, self.offset, round(at_s * SECOND))
+        revisions = self.assembler.add([Arrived(spans, self.offset, round(at_s * SECOND))])
         self.offset += 1
         return revisions
 
@@ -168,7 +168,7 @@ def test_a_trace_that_stays_open_for_an_hour_is_published_every_minute_and_whole
     revisions = [
         revision
         for second in range(1, 3601)
-        for revision in assembler.add([span(id=second, parent=second - 1)], second, second * SECOND)
+        for revision in assembler.add([Arrived([span(id=second, parent=second - 1)], second, second * SECOND)])
     ]
     assert [len(revision.spans) for revision in revisions] == list(range(60, 3600, 60))
     assert [revision.reason for revision in revisions] == ["max_age", *["late"] * (len(revisions) - 1)]
@@ -205,6 +205,6 @@ def test_a_trace_of_twenty_thousand_spans_is_one_trace() -> None:
         Limits(2 * SECOND, 10 * SECOND, 60 * SECOND, max_spans=50_000, amend_ns=0), SpanBudget(100_000)
     )
     root = span(id=1)
-    assembler.add([root, *(root._replace(span_id=i.to_bytes(8, "big"), parent_span_id=root.span_id)
-                           for i in range(2, 20_001))], 0, SECOND)  # fmt: skip
+    rest = (root._replace(span_id=i.to_bytes(8, "big"), parent_span_id=root.span_id) for i in range(2, 20_001))
+    assembler.add([Arrived([root, *rest], 0, SECOND)])
     assert told(assembler.advance(10 * SECOND)) == [(1, "complete", 20_000)]

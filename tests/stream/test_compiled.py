@@ -8,7 +8,7 @@ import pytest
 
 from stream import closing, compiled, revision_columns, trace_rows, window_tally
 from stream.alerting.settings import AlertingSettings
-from stream.assembler import SpanBudget
+from stream.assembler import Arrived, SpanBudget
 from stream.closing import Closing
 from stream.detection import usual_spans
 from stream.detection_agents import Judges
@@ -39,7 +39,7 @@ RECORDS = {"ob22": 120, "tt29": 700}
 COMPILED = [
     forest._analyse, link_columns._tell, named_peers._number, otlp_scan._scan, packing._pack,
     shared_tables._number,
-    trace_rows.add, trace_rows.advance, trace_rows.move, trace_rows.shed, trace_rows.finish,
+    trace_rows.take, trace_rows.advance, trace_rows.move, trace_rows.shed, trace_rows.finish,
     trace_rows.replace, trace_rows.list_spans,
     revision_columns._lay_out, revision_columns._copy_bytes, window_tally._tally,
     usual_spans._learn, usual_spans._follow_answers,
@@ -68,15 +68,20 @@ def published(
         Pipeline(partition, rules, budget, Hooks(judges, judges, judges), "", waiting)
         for partition in range(PARTITIONS)
     ]
+    arrived: list[list[Arrived]] = [[] for _ in pipelines]
     out: list[Outgoing] = []
     last_ns = 0
     for offset, (arrival_ns, value) in enumerate(islice(deliveries(folder, name), RECORDS[name])):
         last_ns = max(last_ns, arrival_ns)
         for partition, share in split_by_partition(otlp.decode_spans(value)[0], PARTITIONS).items():
-            out += pipelines[partition].take(decode(encode_spans(share)), offset, arrival_ns)
+            arrived[partition].append(Arrived(decode(encode_spans(share)), offset, arrival_ns))
         if offset % at_once == 0:
+            for pipeline, records in zip(pipelines, arrived, strict=True):
+                out += pipeline.take_together(records) if records else []
+                records.clear()
             out += waiting.published()
-    for pipeline in pipelines:
+    for pipeline, records in zip(pipelines, arrived, strict=True):
+        out += pipeline.take_together(records) if records else []
         out += pipeline.advance(last_ns + 10**12)
     found: Placed = {}
     for record in one_by_one(out):

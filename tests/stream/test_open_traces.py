@@ -1,14 +1,15 @@
 """Compiled code that holds traces in flat arrays closes what the plain assembler closes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream import open_traces
-from stream.assembler import Assembler, Limits, Revision, SpanBudget
+from stream.assembler import Arrived, Assembler, Limits, Revision, SpanBudget
 from stream.open_traces import OpenTraces
 from stream.revision_columns import SpanSources
 from tests.stream.workload import load
@@ -22,6 +23,7 @@ SECOND = 1_000_000_000
 LIMITS = Limits(settle_ns=2 * SECOND, idle_ns=5 * SECOND, max_age_ns=60 * SECOND, max_spans=7, amend_ns=20 * SECOND)
 
 Arrivals = Sequence[tuple[int, bytes]]
+Decode = Callable[[Sequence[bytes]], Iterable[RecordSpans | list[Span]]]
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +32,9 @@ def compiled() -> None:
     open_traces.warm_up()
 
 
-def decoded(request: bytes) -> RecordSpans:
-    (spans,) = batch_decoding.plain_spans([request])
-    assert spans is not None
+def decoded(requests: Sequence[bytes]) -> list[RecordSpans]:
+    spans = [one for one in batch_decoding.plain_spans(requests) if one is not None] if requests else []
+    assert len(spans) == len(requests)
     return spans
 
 
@@ -41,27 +43,31 @@ def plain(request: bytes) -> list[Span]:
 
 
 class Seen:
-    """All that an assembler shows while requests come, each some seconds after the one before."""
+    """All that an assembler shows while requests come, each some seconds after the one before, and several at once."""
 
     def __init__(
-        self, traces: Assembler | OpenTraces, budget: SpanBudget, arrivals: Arrivals,
-        decode: Callable[[bytes], RecordSpans | list[Span]], release: Callable[[], None] = lambda: None,
+        self, traces: Assembler | OpenTraces, budget: SpanBudget, arrivals: Arrivals, at_once: int,
+        decode: Decode, release: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.revisions: list[list[Revision]] = []
         self.states: list[object] = []
-        at_s = 0
-        for offset, (seconds, request) in enumerate(arrivals):
-            at_s += seconds
-            if offset % 3 == 1:
-                self.revisions.append(list(traces.advance(at_s * SECOND - SECOND // 2)))
-            self.revisions.append(list(traces.add(decode(request), offset, at_s * SECOND)))
+        ids: set[bytes] = set()
+        times_s = list(accumulate(seconds for seconds, _ in arrivals))
+        for call, first in enumerate(range(0, len(arrivals), at_once)):
+            requests = [request for _, request in arrivals[first : first + at_once]]
+            if call % 3 == 1:
+                self.revisions.append(list(traces.advance(times_s[first] * SECOND - SECOND // 2)))
+            records = []
+            for offset, (request, spans) in enumerate(zip(requests, decode(requests), strict=True), first):
+                here = sorted({span.trace_id for span in plain(request)})
+                # Some of them not open then, some not even known.
+                interesting = [*here[::2], *sorted(ids)[1::2], bytes(16)]
+                records.append(Arrived(spans, offset, times_s[offset] * SECOND, interesting if offset % 4 else ()))
+            self.revisions.append(list(traces.add(records)))
             release()
-            ids = {one.trace_id for revisions in self.revisions for one in revisions}
-            for number, trace_id in enumerate(sorted(ids)):
-                if number % 2:
-                    traces.mark_interesting(trace_id)
-                if number % 3 == 1:
-                    traces.mark_kept(trace_id, "slow")
+            ids |= {one.trace_id for one in self.revisions[-1]}
+            for trace_id in sorted(ids)[1::3]:
+                traces.mark_kept(trace_id, "slow")
             self.states.append(
                 (budget.held, deepcopy(traces.counts), traces.open_traces, traces.first_offset, traces.now_ns,
                  traces.open_spans(), [traces.kept_by(trace_id) for trace_id in sorted(ids)])
@@ -72,12 +78,13 @@ class Seen:
 
 
 def both(
-    limits: Limits, arrivals: Arrivals, memory_spans: int, decode: Callable[[bytes], RecordSpans | list[Span]]
-) -> tuple[Seen, Seen]:
+    limits: Limits, arrivals: Arrivals, at_once: int, memory_spans: int,
+    decode: Decode,
+) -> tuple[Seen, Seen]:  # fmt: skip
     budget = SpanBudget(memory_spans)
-    expected = Seen(Assembler(limits, budget), budget, arrivals, plain)
+    expected = Seen(Assembler(limits, budget), budget, arrivals, at_once, lambda requests: map(plain, requests))
     budget, sources = SpanBudget(memory_spans), SpanSources()
-    found = Seen(OpenTraces(limits, budget, sources), budget, arrivals, decode, sources.release)
+    found = Seen(OpenTraces(limits, budget, sources), budget, arrivals, at_once, decode, sources.release)
     assert not sources.uses.any()
     return expected, found
 
@@ -85,26 +92,32 @@ def both(
 arrivals = st.lists(st.tuples(st.sampled_from([0, 0, 1, 3, 8, 31]), requests_of_few_ids()), min_size=1, max_size=12)
 
 
-@given(arrivals, st.sampled_from([5, 10, 1000]), st.data())
-def test_columns_or_spans_close_the_same_traces(arrivals: Arrivals, memory_spans: int, data: st.DataObject) -> None:
+@given(arrivals, st.integers(1, 5), st.sampled_from([5, 10, 1000]), st.data())
+def test_columns_or_spans_close_the_same_traces(
+    arrivals: Arrivals, at_once: int, memory_spans: int, data: st.DataObject
+) -> None:
     # A worker meets both: what is not as exporters write it is decoded by plain Python.
     choice = iter(data.draw(st.lists(st.booleans(), min_size=len(arrivals), max_size=len(arrivals))))
-    expected, found = both(
-        LIMITS, arrivals, memory_spans, lambda request: (decoded if next(choice) else plain)(request)
-    )
+
+    def decode(requests: Sequence[bytes]) -> Iterable[RecordSpans | list[Span]]:
+        which = [next(choice) for _ in requests]
+        together = iter(decoded([request for request, chosen in zip(requests, which, strict=True) if chosen]))
+        return [next(together) if chosen else plain(request) for request, chosen in zip(requests, which, strict=True)]
+
+    expected, found = both(LIMITS, arrivals, at_once, memory_spans, decode)
     assert found.revisions == expected.revisions
     assert found.states == expected.states
 
 
-@given(st.integers(0, 2**32), st.integers(1, 40))
-def test_many_traces_in_any_order_outgrow_all_arrays(seed: int, spans_per_record: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([1, 7]))
+def test_many_traces_in_any_order_outgrow_all_arrays(seed: int, spans_per_record: int, at_once: int) -> None:
     # Fewer slots than rows, many times over; rows that are given back in another order than they were taken.
     work = load(
         traces=400, spans_per_trace=3, partitions=1, seed=seed, start_ns=SECOND, spans_per_record=spans_per_record
     )
     arrivals = [(number % 5 == 0, value) for number, (_, value) in enumerate(work.records)]
     limits = Limits(SECOND, 2 * SECOND, 60 * SECOND, 1000, 3 * SECOND)
-    expected, found = both(limits, arrivals, 10**6, decoded)
+    expected, found = both(limits, arrivals, at_once, 10**6, decoded)
     assert found.revisions == expected.revisions
     assert found.states == expected.states
 
@@ -117,8 +130,8 @@ def test_the_bytes_of_a_trace_that_stays_open_are_kept_apart_from_their_records(
     spans = [root, *(span(trace=1, parent=root) for _ in range(50))]
     closed: list[Revision] = []
     for at_s, one in enumerate(spans):
-        record = decoded(otlp.encode_spans([one, span(trace=1000 + at_s)]))
-        closed += traces.add(record, at_s, at_s * SECOND)
+        (record,) = decoded([otlp.encode_spans([one, span(trace=1000 + at_s)])])
+        closed += traces.add([Arrived(record, at_s, at_s * SECOND)])
         sources.release()
     assert len([one for one in closed if len(one.spans) == 1]) > 40
     # What came in the first half minute is of one source now.

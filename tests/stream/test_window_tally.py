@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream import compiled, window_tally
-from stream.assembler import Limits, Revision, SpanBudget
+from stream.assembler import Arrived, Limits, Revision, SpanBudget
 from stream.open_traces import OpenTraces
 from stream.revision_columns import RevisionColumns, SpanSources
 from stream.windows import WindowLimits, Windows
@@ -33,7 +33,7 @@ def closed(traces: list[list[Span]], arrivals_ns: list[int], offset: int) -> Rev
     sources = SpanSources()
     for spans, arrival_ns in zip(traces, arrivals_ns, strict=True):
         assembler = OpenTraces(Limits(1, 1, 1, 1000, 1), SpanBudget(10**6), sources)
-        assembler.add(spans, offset, arrival_ns)
+        assembler.add([Arrived(spans, offset, arrival_ns)])
         parts.append(assembler.finish())
         offset -= 1
     return RevisionColumns.joined(parts)
@@ -93,7 +93,7 @@ def test_of_a_later_revision_only_what_is_new_is_counted(traces: list[list[Span]
     parts = [[span for spans in traces for span in spans[:settled]], [span for spans in traces for span in spans]]
     held = {together: Windows(3, LIMITS) for together in (True, False)}
     for offset, part in enumerate(parts):
-        assembler.add(part, offset, begin_ns + 10 * offset)
+        assembler.add([Arrived(part, offset, begin_ns + 10 * offset)])
         revisions = assembler.advance(begin_ns + 10 * offset + 5)
         if len(revisions):
             told = [count(windows, revisions, together) for together, windows in held.items()]
