@@ -36,9 +36,9 @@ class Outlet:
         self._linger_s = linger_s
         # How many partitions a topic has; asked again after each flush, for partitions may be added.
         self._partitions: dict[str, int] = {}
-        # Batches by topic and partition; those that take no more, in the order in which they are to be handed over.
+        # Batches by topic and partition; and those that take no more, in the order in which they are to be handed over.
         self._filling: dict[tuple[str, int], Any] = {}
-        self._filled: deque[tuple[tuple[str, int], Any]] = deque()
+        self._filled: dict[tuple[str, int], deque[Any]] = {}
         # Held while batches are handed over: a later one of the same partition must not pass an earlier one.
         self._handing_over = asyncio.Lock()
         self._lingering: asyncio.TimerHandle | None = None
@@ -90,7 +90,7 @@ class Outlet:
         """A batch that is empty, in place of the one that is full."""
         full = self._filling.get(place)
         if full is not None:
-            self._filled.append((place, full))
+            self._filled.setdefault(place, deque()).append(full)
         batch = self._filling[place] = self._producer().create_batch()
         return batch
 
@@ -110,27 +110,33 @@ class Outlet:
         task.add_done_callback(self._tasks.discard)
 
     async def _hand_over_all(self) -> None:
-        self._filled += self._filling.items()
+        for place, batch in self._filling.items():
+            self._filled.setdefault(place, deque()).append(batch)
         self._filling.clear()
         await self._hand_over()
 
     async def _hand_over(self) -> None:
         async with self._handing_over:
             while self._filled:
-                # It stays in its place until it is taken: who is cancelled meanwhile loses nothing.
-                (topic, partition), batch = self._filled[0]
-                batch.close()
-                tp = TP(topic, partition)
-                try:
-                    # Waits only until the batch of this partition before it is under way.
-                    delivery = await self._producer().send_batch(batch, topic, partition=partition)
-                except KafkaError as error:
-                    self._failure = DeliveryFailed(topic, repr(error))
-                    self._filled.popleft()
-                    continue
-                self._filled.popleft()
-                self._deliveries.add(delivery)
-                delivery.add_done_callback(partial(self._delivered, tp, batch.record_count()))
+                # One of each partition in turn, for they go in one request.
+                for place in list(self._filled):
+                    await self._hand_over_first(place)
+
+    async def _hand_over_first(self, place: tuple[str, int]) -> None:
+        # It stays in its place until it is taken: who is cancelled meanwhile loses nothing.
+        batch = self._filled[place][0]
+        batch.close()
+        try:
+            # Waits only until the batch of this partition before it is under way.
+            delivery = await self._producer().send_batch(batch, place[0], partition=place[1])
+        except KafkaError as error:
+            self._failure = DeliveryFailed(place[0], repr(error))
+        else:
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(partial(self._delivered, TP(*place), batch.record_count()))
+        self._filled[place].popleft()
+        if not self._filled[place]:
+            del self._filled[place]
 
     def _producer(self) -> Any:
         # Private in Faust: app.producer.send() does the same with more steps.

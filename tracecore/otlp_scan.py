@@ -40,7 +40,9 @@ _SPAN_ROWS = ROWS + 4
 RESOURCE_AT, RESOURCE_END, RESOURCE_URL_AT, RESOURCE_URL_END, SCOPE_AT, SCOPE_END, SCOPE_URL_AT, SCOPE_URL_END = range(
     8
 )
-_SCOPE_COLUMNS = 8
+#: And, while scanning, which of the distinct ones it is.
+_NUMBER = 8
+_SCOPE_COLUMNS = 9
 
 #: A status that is not one of the three codes alone: the reference reads it.
 OTHER_STATUS = -1
@@ -64,8 +66,9 @@ class Scanned(NamedTuple):
 
     Those of request ``r`` are ``first[r]`` to ``first[r + 1]``: none, if it is not ``plain``. All places are in
     ``joined``, the requests one after the other. ``spans`` has a column a span, ``scopes`` a row a scope, with what is
-    named above. ``names`` has where each distinct name begins and ends. ``spans[NAME]`` and ``spans[ORIGIN]`` say which
-    of them a span has. ``has_other_status`` if any span has, ``has_state`` if any has a tracestate.
+    named above; ``names`` has where each name begins and ends. Of either all are distinct, by their bytes.
+    ``spans[NAME]`` and ``spans[ORIGIN]`` say which of them a span has. ``has_other_status`` if any span has,
+    ``has_state`` if any has a tracestate.
     """
 
     joined: bytes
@@ -92,6 +95,7 @@ class _Desk(threading.local):
         self.spans = np.empty((_SPAN_ROWS, most + 1), np.int64)
         self.names, self.scopes = np.empty((most, 2), np.int64), np.empty((_MOST_SCOPES, _SCOPE_COLUMNS), np.int64)
         self.slots = np.empty(slots_for(most), np.int32)
+        self.scope_slots = np.empty(slots_for(_MOST_SCOPES), np.int32)
 
 
 _desk = _Desk()
@@ -109,15 +113,16 @@ def scanned(requests: Sequence[bytes]) -> Scanned:
     np.cumsum([len(request) for request in requests], out=bounds[1:])
     first, plain = np.zeros(len(requests) + 1, np.int64), np.zeros(len(requests), np.bool_)
     scope_count, name_count, has_other_status, has_state = _scan(
-        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.spans, desk.scopes, desk.names, slots
-    )
+        np.frombuffer(joined, np.uint8), bounds, first, plain, desk.spans, desk.scopes, desk.names, slots,
+        desk.scope_slots,
+    )  # fmt: skip
     found = int(first[-1])
     return Scanned(
         joined,
         first,
         plain,
         desk.spans[:, :found],
-        desk.scopes[:scope_count],
+        desk.scopes[:scope_count, :_NUMBER],
         desk.names[:name_count],
         has_other_status,
         has_state,
@@ -141,7 +146,7 @@ def warm_up() -> None:
 
 
 @uncounted
-def _scan(b, bounds, first, plain, spans, scopes, names, slots):
+def _scan(b, bounds, first, plain, spans, scopes, names, slots, scope_slots):
     """How many scopes and names there are, and two flags."""
     scope_count = name_count = 0
     for r in range(len(plain)):
@@ -153,11 +158,14 @@ def _scan(b, bounds, first, plain, spans, scopes, names, slots):
         first[r + 1] = first[r]
         if found >= 0:
             first[r + 1], scope_count = found, known_scopes
+    # A process sends the same resource with every request: told apart here, each is made an object of once.
+    distinct = _distinct_scopes(b, scopes, scope_count, scope_slots)
     has_other_status = has_state = False
     for i in range(first[len(plain)]):
+        spans[ORIGIN, i] = scopes[spans[ORIGIN, i], _NUMBER]
         has_other_status = has_other_status or spans[STATUS, i] == OTHER_STATUS
         has_state = has_state or spans[STATE_END, i] > 0
-    return scope_count, name_count, has_other_status, has_state
+    return distinct, name_count, has_other_status, has_state
 
 
 @uncounted
@@ -371,6 +379,41 @@ def _numbered(b, i, spans, names, count, slots):
     names[count, 0], names[count, 1] = at, end
     spans[NAME, i] = count
     return count + 1
+
+
+@uncounted
+def _distinct_scopes(b, scopes, count, slots):
+    """Move each scope that is unlike those before to the front; how many those are. ``_NUMBER`` says which each is."""
+    size = len(slots)
+    while size > 16 and size >= 8 * count:
+        size >>= 1
+    mask = size - 1
+    slots[:size] = -1
+    distinct = 0
+    for scope in range(count):
+        hashed = np.uint64(0)
+        for k in range(0, _NUMBER, 2):
+            hashed = hashed * np.uint64(31) + _hash(b, scopes[scope, k], scopes[scope, k + 1])
+        slot = np.int64(hashed >> np.uint64(32)) & mask
+        while slots[slot] >= 0 and not _is_same_scope(b, scopes, slots[slot], scope):
+            slot = (slot + 1) & mask
+        number = slots[slot]
+        if number < 0:
+            number = slots[slot] = distinct
+            for k in range(_NUMBER):
+                scopes[distinct, k] = scopes[scope, k]
+            distinct += 1
+        scopes[scope, _NUMBER] = number
+    return distinct
+
+
+@uncounted
+def _is_same_scope(b, scopes, one, other):
+    for k in range(0, _NUMBER, 2):
+        at, size = scopes[one, k], scopes[one, k + 1] - scopes[one, k]
+        if scopes[other, k + 1] - scopes[other, k] != size or not _are_equal(b, at, scopes[other, k], size):
+            return False
+    return True
 
 
 @uncounted
