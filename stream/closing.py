@@ -1,7 +1,7 @@
 """Traces that closed and wait to be published, for many are analysed, counted and judged cheaper than one."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -92,19 +92,12 @@ class Closing:
         findings = self._judged(pipelines, closed)
         plain = ~revisions.traces["is_shed"].astype(np.bool_) & (np.diff(closed.bounds) <= MAX_RECORD_BYTES)
         plain[[*repaired, *odd, *findings]] = False
-        out: list[tuple[int, Sequence[Outgoing]]] = []
-        for pipeline, its in ours.items():
-            is_plain = plain[its] & pipeline.keeps_all
-            for low, high in stretches(is_plain):
-                if is_plain[low]:
-                    out.append((int(its[low]), [pipeline.kept_whole(closed, its[low:high])]))
-                    continue
-                for trace in its[low:high].tolist():
-                    made = attempt(closed.__getitem__, trace)
-                    said = pipeline.published(revisions[trace], made, odd.get(trace, set()), findings.get(trace, []))
-                    out.append((trace, said))
-        # In the order in which they closed, as far as it can be seen.
-        return [record for _, records in sorted(out, key=itemgetter(0)) for record in records]
+
+        def publish(pipeline: "Pipeline", trace: int) -> list[Outgoing]:
+            made = attempt(closed.__getitem__, trace)
+            return pipeline.published(revisions[trace], made, odd.get(trace, set()), findings.get(trace, []))
+
+        return _whole_or_one_by_one(closed, ours, plain, publish)
 
     def _analysed(self, revisions: "RevisionColumns") -> ClosedTraces:
         closed = ClosedTraces(revisions.gathered, self._replay_id, tail_of(KEPT_BY_RULE, self._replay_id))
@@ -138,6 +131,25 @@ class Closing:
         for place, ((pipeline, revision), trace, odd) in enumerate(zip(waiting, traces, misdated, strict=True)):
             out += pipeline.published(revision, trace, odd, findings.get(place, []))
         return out
+
+
+def _whole_or_one_by_one(
+    closed: ClosedTraces,
+    ours: "Mapping[Pipeline, Array]",
+    plain: Array,
+    publish: "Callable[[Pipeline, int], list[Outgoing]]",
+) -> list[Outgoing]:
+    """What is ``plain`` goes in runs; each partition's in its order, and what goes alone in the order of closing."""
+    out: list[tuple[int, list[Outgoing]]] = []
+    for pipeline, its in ours.items():
+        is_plain = plain[its] & pipeline.keeps_all
+        for low, high in stretches(is_plain):
+            if is_plain[low]:
+                out.append((int(its[low]), [pipeline.kept_whole(closed, its[low:high])]))
+            else:
+                out += [(trace, publish(pipeline, trace)) for trace in its[low:high].tolist()]
+    out.sort(key=itemgetter(0))
+    return [record for _, records in out for record in records]
 
 
 def _by_pipeline(pipelines: "Sequence[Pipeline]") -> "dict[Pipeline, Array]":
