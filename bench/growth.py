@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from stream.app import GC_THRESHOLDS
-from stream.assembler import SpanBudget
+from stream.assembler import Arrived, SpanBudget
 from stream.closing import Closing
 from stream.compiled import warm_up
 from stream.consumer_access import RECORDS_AT_ONCE
@@ -94,8 +94,13 @@ def cost_us(shape: Shape, spans: int) -> float:
     for low in range(0, len(records), RECORDS_AT_ONCE):
         at_hand = records[low : low + RECORDS_AT_ONCE]
         decoded = decode_together([value for _, _, value in at_hand])
+        # As a worker gets them: several of one partition, then several of the next.
+        arrived: dict[int, list[Arrived]] = {}
         for offset, ((arrival_ns, partition, value), columns) in enumerate(zip(at_hand, decoded, strict=True), low):
-            pipelines[partition].take(columns or decode_spans(value)[0], offset, arrival_ns)
+            spans_of = columns or decode_spans(value)[0]
+            arrived.setdefault(partition, []).append(Arrived(spans_of, offset, arrival_ns))
+        for partition, several in arrived.items():
+            pipelines[partition].take_together(several)
         closing.published()
     for pipeline in pipelines:
         pipeline.advance(records[-1][0] + 10**12)
