@@ -170,6 +170,9 @@ class _Window:
         return self.start_ns + (self.part + 1) * WINDOW_NS
 
 
+_NO_WINDOW = _Window(0, 0, 0)
+
+
 class Windows:
     """The windows of one source partition."""
 
@@ -214,10 +217,7 @@ class Windows:
             if together is not None:
                 odd |= together
                 continue
-            alone = {
-                place: attempt(lambda at: self.count_revision(closed[at], revisions[at]), place)
-                for place in some.tolist()
-            }
+            alone = {place: attempt(count_alone, place) for place in some.tolist()}
             odd |= {place: misdated for place, misdated in alone.items() if misdated}
         return odd
 
@@ -359,33 +359,34 @@ class Windows:
 
     def _has_room(self, spans: AnalysedSpans, tally: "Tally") -> bool:
         """True if no window will hold too many series: which of them are summed up hangs on the order of spans."""
-        operation_count = len(spans.operations.keys)
-        is_operation = tally.series[:, window_tally.KEY] < operation_count
-        of = tally.series[:, window_tally.WINDOW]
-        counts = zip(
-            tally.windows.tolist(),
-            np.bincount(of[is_operation], minlength=len(tally.windows)).tolist(),
-            np.bincount(of[~is_operation], minlength=len(tally.windows)).tolist(),
-            strict=True,
-        )
-        for (start_ns, part, _), operations, hops in counts:
-            window = self._windows.get((start_ns, part))
-            held = (len(window.operations), len(window.hops)) if window is not None else (0, 0)
-            if max(held[0] + operations, held[1] + hops) > self._limits.max_series:
-                return False
+        most, operation_count = self._limits.max_series, len(spans.operations.keys)
+        for number, (start_ns, part, _) in enumerate(tally.windows.tolist()):
+            window = self._windows.get((start_ns, part)) or _NO_WINDOW
+            keys = tally.series[tally.series[:, window_tally.WINDOW] == number, window_tally.KEY]
+            is_operation = keys < operation_count
+            for held, names, its in (
+                (window.operations, spans.operations.keys, keys[is_operation]),
+                (window.hops, spans.calls.keys, keys[~is_operation] - operation_count),
+            ):
+                # Most have room even if none of these were held.
+                if len(held) + len(its) > most and len(held.keys() | {names[key] for key in its.tolist()}) > most:
+                    return False
         return True
 
     def _add(self, spans: AnalysedSpans, tally: "Tally", packed_ids: Array) -> None:
         windows = [self._window(start_ns, part, offset) for start_ns, part, offset in tally.windows.tolist()]
         operations, calls = spans.operations.keys, spans.calls.keys
         histograms: list[Buckets] = []
+        # All in hex, one after another.
+        ids = packed_ids.tobytes().hex()
         for window, key, count, milli, error_milli, slowest_ns, slowest, failed in tally.series.tolist():
             if key < len(operations):
                 series = self._operation(windows[window], *operations[key])
             else:
                 series = self._hop(windows[window], *calls[key - len(operations)])
-            ids = (packed_ids[trace].tobytes().hex() if trace >= 0 else "" for trace in (slowest, failed))
-            series.add(count, milli, error_milli, slowest_ns, *ids)
+            slowest_id = ids[32 * slowest : 32 * slowest + 32] if slowest >= 0 else ""
+            failed_id = ids[32 * failed : 32 * failed + 32] if failed >= 0 else ""
+            series.add(count, milli, error_milli, slowest_ns, slowest_id, failed_id)
             histograms += (series.duration, series.second)
         for histogram, bucket, count in tally.buckets.tolist():
             buckets = histograms[histogram]

@@ -9,7 +9,8 @@ is "most" only while the caller's other hops and its own time are as usual, for 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -30,7 +31,7 @@ except (ImportError, RuntimeError):  # no numba: then there are no runs to judge
     usual_spans = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from stream.detection.usual_spans import Array, Bounds, SlowShares, UsualSpans
+    from stream.detection.usual_spans import Bounds, UsualSpans
 
 MILLISECOND_NS = 1_000_000
 #: How fast the share of slow traces is followed, and from where it is most of them: seven in a row.
@@ -128,39 +129,28 @@ class SlowSpans:
 
     def _on_usual(self, traces: Run) -> dict[int, list[Finding]]:
         found: dict[int, list[Finding]] = {}
-        spans = traces.spans
-        usual = usual_spans.UsualSpans(spans, traces.numbers)
-        keys = [_series_key(spans, series) for series in usual.series]
+        usual = usual_spans.UsualSpans(traces.spans, traces.numbers)
         position = 0
         # Of more series than there is room for, which are forgotten hangs on the order of all spans.
-        if self._baselines.has_room(len(keys)):
-            bounds = self._bounds(spans)
-            least = MIN_SPANS_A_SERIES * len(keys)
-            while position < len(traces) and traces.span_count(position) >= least:
-                position = self._learned(usual, position, keys, bounds)
-                if position < len(traces):
-                    if findings := self.on_trace(traces[position]):
+        if (
+            self._baselines.has_room(len(usual.series))
+            and traces.span_count() >= len(usual.series) * MIN_SPANS_A_SERIES
+        ):
+            lent = _Lent(usual, self._baselines, self._slow_shares, self._slow_parts)
+            bounds = self._bounds(traces.spans)
+            try:
+                while position < len(traces):
+                    position = usual.learned(position, lent.baselines, bounds, lent.shares)
+                    if position == len(traces):
+                        break
+                    with lent.needed_for(position):
+                        findings = self.on_trace(traces[position])
+                    if findings:
                         found[position] = findings
                     position += 1
+            finally:
+                lent.give_back()
         return found | self._one_by_one(traces, position)
-
-    def _learned(self, usual: "UsualSpans", start: int, keys: Sequence[SeriesKey], bounds: "Bounds") -> int:
-        """Learn from position ``start`` on until something may be slow; how far that went."""
-        count = 2 * len(usual.spans.operations.keys)
-        state = usual_spans.Baselines(np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
-        held = [self._baselines.of(key) for key in keys]
-        state.counts[usual.series] = [baseline.count for baseline in held]
-        state.levels[usual.series] = [baseline.level for baseline in held]
-        state.variances[usual.series] = [baseline.variance for baseline in held]
-        shares, hops = self._shares(usual.spans, keys, usual.series)
-        position = usual.learned(start, state, bounds, shares)
-        _keep(self._slow_shares, keys, shares.series[usual.series])
-        _keep(self._slow_parts, [(service,) for service in usual.spans.service_names], shares.services)
-        _keep(self._slow_parts, hops, shares.by_hop)
-        learned = (column[usual.series].tolist() for column in state)
-        for baseline, *values in zip(held, *learned, strict=True):
-            baseline.count, baseline.level, baseline.variance = values
-        return position
 
     def _bounds(self, spans: AnalysedSpans) -> "Bounds":
         settings = [self._settings_of(service) for service, _, _ in spans.operations.keys]
@@ -170,26 +160,6 @@ class SlowSpans:
             np.array([usual_spans.log_ratio(one.min_ratio) for one in settings], np.float64),
             np.array([one.floor_ns for one in settings], np.int64),
         )
-
-    def _shares(
-        self, spans: AnalysedSpans, keys: Sequence[SeriesKey], series: Sequence[int]
-    ) -> tuple["SlowShares", Sequence[tuple[str, ...]]]:
-        """What is followed, as far as it may show in ``spans``; and which hops those are."""
-        of_series = np.zeros(2 * len(spans.operations.keys))
-        of_series[series] = [self._slow_shares.get(key, 0.0) for key in keys]
-        number = {service: n for n, service in enumerate(spans.service_names)}
-        hops: list[tuple[str, ...]] = [
-            place for place in self._slow_parts if len(place) == 2 and number.keys() >= set(place)
-        ]
-        shares = usual_spans.SlowShares(
-            of_series,
-            np.array([self._slow_parts.get((service,), 0.0) for service in spans.service_names], np.float64),
-            np.array([[number[service] for service in hop] for hop in hops], np.int64).reshape(-1, 2),
-            np.array([self._slow_parts[hop] for hop in hops], np.float64),
-            SHARE_RATE,
-            NO_SHARE,
-        )
-        return shares, hops
 
     def _judge(
         self, span: TracedSpan, part: Part, taken_ns: int, place: tuple[str, ...], seen: "_Seen", follows: bool
@@ -293,12 +263,90 @@ def _follow(shares: dict[Key, float], slow: Mapping[Key, bool]) -> None:
             del shares[key]
 
 
-def _keep(shares: dict[Key, float], keys: Sequence[Key], followed: "Array") -> None:
-    """Bring the shares of ``keys`` up to date; none is new, and one that is next to nothing is not kept."""
-    if not shares:
-        return
-    for key, share in zip(keys, followed.tolist(), strict=True):
-        if share:
-            shares[key] = share
-        else:
-            shares.pop(key, None)
+class _Lent:
+    """What a judge remembers of the series of one analysis, in columns for compiled code to learn.
+
+    The judge has it back with ``give_back``, and for a while what is ``needed_for`` a trace.
+    """
+
+    def __init__(
+        self,
+        usual: "UsualSpans",
+        baselines: Recent[SeriesKey, LogBaseline],
+        slow_shares: dict[SeriesKey, float],
+        slow_parts: dict[tuple[str, ...], float],
+    ) -> None:
+        spans = usual.spans
+        self._usual, self._slow_shares, self._slow_parts = usual, slow_shares, slow_parts
+        self._series = {_series_key(spans, series): series for series in usual.series}
+        self._services = {service: number for number, service in enumerate(spans.service_names)}
+        self._held = {series: baselines.of(key) for key, series in self._series.items()}
+        count = 2 * len(spans.operations.keys)
+        self.baselines = usual_spans.Baselines(np.zeros(count, np.int64), np.zeros(count), np.zeros(count))
+        self._take(usual.series)
+
+    @contextmanager
+    def needed_for(self, position: int) -> Iterator[None]:
+        """The judge looks at the trace of this position itself."""
+        spans, trace = self._usual.spans, self._usual.traces[position]
+        operations = np.unique(spans.operations.of[spans.first[trace] : spans.first[trace + 1]]).tolist()
+        series = [2 * operation + part for operation in operations for part in range(2)]
+        its = [one for one in series if one in self._held]
+        self._give(its)
+        yield
+        self._take(its)
+
+    def give_back(self) -> None:
+        """Let the judge have all of it."""
+        self._give(self._usual.series)
+
+    def _take(self, series: Sequence[int]) -> None:
+        held = [self._held[one] for one in series]
+        self.baselines.counts[series] = [baseline.count for baseline in held]
+        self.baselines.levels[series] = [baseline.level for baseline in held]
+        self.baselines.variances[series] = [baseline.variance for baseline in held]
+        # Few are slow, so all that are followed are always taken and given.
+        of_series, of_services = np.zeros(len(self.baselines.counts)), np.zeros(len(self._services))
+        for key, share in self._slow_shares.items():
+            if key in self._series:
+                of_series[self._series[key]] = share
+        hops: list[tuple[int, ...]] = []
+        of_hops: list[float] = []
+        for place, share in self._slow_parts.items():
+            if self._services.keys() >= set(place):
+                numbers = tuple(self._services[service] for service in place)
+                if len(numbers) == 1:
+                    of_services[numbers[0]] = share
+                else:
+                    hops.append(numbers)
+                    of_hops.append(share)
+        self._hops = {hop: number for number, hop in enumerate(hops)}
+        self.shares = usual_spans.SlowShares(
+            of_series,
+            of_services,
+            np.array(hops, np.int64).reshape(-1, 2),
+            np.array(of_hops, np.float64),
+            SHARE_RATE,
+            NO_SHARE,
+        )
+
+    def _give(self, series: Sequence[int]) -> None:
+        learned = (column[series].tolist() for column in self.baselines)
+        for one, *values in zip(series, *learned, strict=True):
+            baseline = self._held[one]
+            baseline.count, baseline.level, baseline.variance = values
+        for key in self._slow_shares.keys() & self._series.keys():
+            _keep(self._slow_shares, key, self.shares.series[self._series[key]])
+        for place in [place for place in self._slow_parts if self._services.keys() >= set(place)]:
+            numbers = tuple(self._services[service] for service in place)
+            is_hop = len(numbers) == 2
+            followed = self.shares.by_hop[self._hops[numbers]] if is_hop else self.shares.services[numbers[0]]
+            _keep(self._slow_parts, place, followed)
+
+
+def _keep(shares: dict[Key, float], key: Key, followed: float) -> None:
+    """Bring a share up to date; one that is next to nothing is not kept."""
+    if followed:
+        shares[key] = float(followed)
+    else:
+        del shares[key]
