@@ -4,15 +4,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from stream.assembler import Assembler, Limits, Revision, SpanBudget
 from stream.attempt import attempt
 from stream.hooks import TraceHook, TracesHook
-from stream.outgoing import Outgoing
+from stream.outgoing import Outgoing, OutgoingRun
 from stream.sampling import KEPT_BY_RULE
+from stream.windows import Windows
 from tracecore import batch_analysis
 from tracecore.batch_analysis import MIN_SPANS, ClosedTraces, analysed_alone
 from tracecore.closed_trace import ClosedTrace
@@ -29,7 +30,6 @@ except (ImportError, RuntimeError):  # no numba, or no place for what it compile
 
 if TYPE_CHECKING:
     from stream.open_traces import OpenTraces
-    from stream.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,37 @@ def is_compiled() -> bool:
     return open_traces is not None and open_traces.is_warm() and batch_analysis.is_warm()
 
 
+class Publisher(Protocol):
+    """What counts the traces of one partition, has them judged, and makes records of them: ``Pipeline``."""
+
+    @property
+    def trace_hook(self) -> TraceHook | None:
+        """What judges them."""
+
+    @property
+    def keeps_all(self) -> bool:
+        """True if what is ``kept_whole`` need not be judged."""
+
+    @property
+    def windows(self) -> Windows:
+        """Where they are counted."""
+
+    def counted(self, revision: Revision, trace: ClosedTrace) -> set[bytes]:
+        """Count one; the ids of its spans with times that are not credible."""
+
+    def kept_whole(self, traces: ClosedTraces, which: Array) -> OutgoingRun:
+        """Records of some of ``traces``, in which there is nothing odd."""
+
+    def published(
+        self,
+        revision: Revision,
+        trace: ClosedTrace | Exception,
+        misdated: set[bytes] | Exception,
+        findings: list[Finding] | Exception,
+    ) -> list[Outgoing]:
+        """What comes of one of them."""
+
+
 class Closing:
     """Traces of one stream of spans that closed, of all its partitions.
 
@@ -53,7 +84,7 @@ class Closing:
     def __init__(self, replay_id: str = "") -> None:
         self._replay_id = replay_id
         self._sources = SpanSources() if is_compiled() else None
-        self._waiting: list[tuple[Pipeline, Sequence[Revision]]] = []
+        self._waiting: list[tuple[Publisher, Sequence[Revision]]] = []
 
     def new_assembler(self, limits: Limits, budget: SpanBudget) -> "Assembler | OpenTraces":
         """What assembles one partition."""
@@ -61,41 +92,41 @@ class Closing:
             return Assembler(limits, budget)
         return open_traces.OpenTraces(limits, budget, self._sources)
 
-    def add(self, pipeline: "Pipeline", revisions: Sequence[Revision]) -> None:
+    def add(self, publisher: Publisher, revisions: Sequence[Revision]) -> None:
         """Traces of one partition that closed, as its assembler told."""
         if len(revisions):
-            self._waiting.append((pipeline, revisions))
+            self._waiting.append((publisher, revisions))
 
     def published(self) -> list[Outgoing]:
         """What comes of all that waits."""
         waiting, self._waiting = self._waiting, []
         if self._sources is None:
-            return self._published_alone([(pipeline, one) for pipeline, revisions in waiting for one in revisions])
+            return self._published_alone([(publisher, one) for publisher, revisions in waiting for one in revisions])
         out = self._published_together(waiting) if waiting else []
         self._sources.release()
         return out
 
-    def _published_together(self, waiting: "Sequence[tuple[Pipeline, Sequence[Revision]]]") -> list[Outgoing]:
+    def _published_together(self, waiting: Sequence[tuple[Publisher, Sequence[Revision]]]) -> list[Outgoing]:
         revisions = RevisionColumns.joined([part for _, part in waiting if isinstance(part, RevisionColumns)])
-        pipelines = [pipeline for pipeline, part in waiting for _ in range(len(part))]
+        publishers = [publisher for publisher, part in waiting for _ in range(len(part))]
         closed = attempt(self._analysed, revisions) if revisions.span_count >= MIN_SPANS else None
         if isinstance(closed, Exception):
             # Each alone then, so that the one to blame is found.
             logger.error("bug at one of %d traces", len(revisions), exc_info=closed)
         if not isinstance(closed, ClosedTraces):
-            return self._published_alone(list(zip(pipelines, revisions, strict=True)))
+            return self._published_alone(list(zip(publishers, revisions, strict=True)))
         repaired = {trace: attempt(closed.__getitem__, trace) for trace in np.flatnonzero(closed.needs_repair).tolist()}
         if any(isinstance(trace, Exception) for trace in repaired.values()):
-            return self._published_alone(list(zip(pipelines, revisions, strict=True)))
-        ours = _by_pipeline(pipelines)
+            return self._published_alone(list(zip(publishers, revisions, strict=True)))
+        ours = _by_publisher(publishers)
         odd = self._counted(ours, closed, revisions)
-        findings = self._judged(pipelines, closed)
+        findings = self._judged(publishers, closed)
         plain = ~revisions.traces["is_shed"].astype(np.bool_) & (np.diff(closed.bounds) <= MAX_RECORD_BYTES)
         plain[[*repaired, *odd, *findings]] = False
 
-        def publish(pipeline: "Pipeline", trace: int) -> list[Outgoing]:
+        def publish(publisher: Publisher, trace: int) -> list[Outgoing]:
             made = attempt(closed.__getitem__, trace)
-            return pipeline.published(revisions[trace], made, odd.get(trace, set()), findings.get(trace, []))
+            return publisher.published(revisions[trace], made, odd.get(trace, set()), findings.get(trace, []))
 
         return _whole_or_one_by_one(closed, ours, plain, publish)
 
@@ -105,58 +136,58 @@ class Closing:
         return closed
 
     def _counted(
-        self, ours: "Mapping[Pipeline, Array]", closed: ClosedTraces, revisions: "RevisionColumns"
+        self, ours: Mapping[Publisher, Array], closed: ClosedTraces, revisions: "RevisionColumns"
     ) -> dict[int, set[bytes] | Exception]:
-        """By trace what ``Windows.count`` says, if that is not empty; each pipeline counts its own, in their order."""
+        """By trace what ``Windows.count`` says, if that is not empty; each publisher counts its own, in their order."""
         odd: dict[int, set[bytes] | Exception] = {}
-        for pipeline, its in ours.items():
-            odd |= pipeline.windows.count_columns(closed, revisions, its)
+        for publisher, its in ours.items():
+            odd |= publisher.windows.count_columns(closed, revisions, its)
         return odd
 
-    def _judged(self, pipelines: "Sequence[Pipeline]", closed: ClosedTraces) -> Findings:
-        hooks = {id(pipeline.trace_hook): pipeline.trace_hook for pipeline in dict.fromkeys(pipelines)}
+    def _judged(self, publishers: Sequence[Publisher], closed: ClosedTraces) -> Findings:
+        hooks = {id(publisher.trace_hook): publisher.trace_hook for publisher in dict.fromkeys(publishers)}
         if len(hooks) == 1:
             return _judged_by(next(iter(hooks.values())), closed)
-        return _judged_in_turn([pipeline.trace_hook for pipeline in pipelines], closed)
+        return _judged_in_turn([publisher.trace_hook for publisher in publishers], closed)
 
-    def _published_alone(self, waiting: "Sequence[tuple[Pipeline, Revision]]") -> list[Outgoing]:
+    def _published_alone(self, waiting: Sequence[tuple[Publisher, Revision]]) -> list[Outgoing]:
         traces = [attempt(analysed_alone, revision.gathered(), self._replay_id) for _, revision in waiting]
         # First all are counted, then all are judged, then all are published: as those are that are analysed together.
         misdated = [
-            trace if isinstance(trace, Exception) else attempt(pipeline.counted, revision, trace)
-            for (pipeline, revision), trace in zip(waiting, traces, strict=True)
+            trace if isinstance(trace, Exception) else attempt(publisher.counted, revision, trace)
+            for (publisher, revision), trace in zip(waiting, traces, strict=True)
         ]
-        findings = _judged_in_turn([pipeline.trace_hook for pipeline, _ in waiting], traces)
+        findings = _judged_in_turn([publisher.trace_hook for publisher, _ in waiting], traces)
         out: list[Outgoing] = []
-        for place, ((pipeline, revision), trace, odd) in enumerate(zip(waiting, traces, misdated, strict=True)):
-            out += pipeline.published(revision, trace, odd, findings.get(place, []))
+        for place, ((publisher, revision), trace, odd) in enumerate(zip(waiting, traces, misdated, strict=True)):
+            out += publisher.published(revision, trace, odd, findings.get(place, []))
         return out
 
 
 def _whole_or_one_by_one(
     closed: ClosedTraces,
-    ours: "Mapping[Pipeline, Array]",
+    ours: Mapping[Publisher, Array],
     plain: Array,
-    publish: "Callable[[Pipeline, int], list[Outgoing]]",
+    publish: Callable[[Publisher, int], list[Outgoing]],
 ) -> list[Outgoing]:
     """What is ``plain`` goes in runs; each partition's in its order, and what goes alone in the order of closing."""
     out: list[tuple[int, list[Outgoing]]] = []
-    for pipeline, its in ours.items():
-        is_plain = plain[its] & pipeline.keeps_all
+    for publisher, its in ours.items():
+        is_plain = plain[its] & publisher.keeps_all
         for low, high in stretches(is_plain):
             if is_plain[low]:
-                out.append((int(its[low]), [pipeline.kept_whole(closed, its[low:high])]))
+                out.append((int(its[low]), [publisher.kept_whole(closed, its[low:high])]))
             else:
-                out += [(trace, publish(pipeline, trace)) for trace in its[low:high].tolist()]
+                out += [(trace, publish(publisher, trace)) for trace in its[low:high].tolist()]
     out.sort(key=itemgetter(0))
     return [record for _, records in out for record in records]
 
 
-def _by_pipeline(pipelines: "Sequence[Pipeline]") -> "dict[Pipeline, Array]":
-    """The places of each in ``pipelines``, ascending."""
-    number = {pipeline: at for at, pipeline in enumerate(dict.fromkeys(pipelines))}
-    of = np.fromiter(map(number.__getitem__, pipelines), np.int64, len(pipelines))
-    return {pipeline: np.flatnonzero(of == at) for pipeline, at in number.items()}
+def _by_publisher(publishers: Sequence[Publisher]) -> dict[Publisher, Array]:
+    """The places of each in ``publishers``, ascending."""
+    number = {publisher: at for at, publisher in enumerate(dict.fromkeys(publishers))}
+    of = np.fromiter(map(number.__getitem__, publishers), np.int64, len(publishers))
+    return {publisher: np.flatnonzero(of == at) for publisher, at in number.items()}
 
 
 def _judged_in_turn(hooks: Sequence[TraceHook | None], traces: Sequence[ClosedTrace | Exception]) -> Findings:
