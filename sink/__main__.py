@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from sink import dead_letters
 from sink.consumer import Sink
-from sink.errors import StoreAway
+from sink.errors import KafkaAway, StoreAway
 from sink.retention import Housekeeping, RetentionRule, keep_house
 from sink.settings import SinkSettings
 from sink.store import Store
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except InvalidSetting as error:
         logger.error("%s", error)
         return 1
-    except KafkaError as error:
+    except (KafkaAway, KafkaError) as error:
         logger.error("Kafka cannot be reached; is TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS right? %s", error)
         return 1
     except StoreAway as error:

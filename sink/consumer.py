@@ -9,19 +9,15 @@ where to read on is PostgreSQL's word.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-
-from sink.batches import Batch, Batcher, Record, batch_of
+from sink.batches import Batch, Batcher, batch_of
 from sink.compiled import CompiledCode
-from sink.errors import Overtaken, SchemaMissing, StoreAway
-from sink.letters import Letter
+from sink.errors import KafkaAway, Overtaken, SchemaMissing, StoreAway
+from sink.letter_box import LetterBox
+from sink.reading import Reader
 from sink.rows import RowEncoder
 from sink.settings import SinkSettings
 from sink.store import Outcome, Partition, Store
@@ -34,20 +30,16 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Records that one poll takes: few enough that decoding them never holds the loop for long.
-POLL_RECORDS = 256
-POLL_S = 0.5
-#: Bytes that one answer of Kafka's holds, whatever the number of partitions: aiokafka copies it twice, and memory that
-#: is new each time costs more than to ask more often.
-FETCH_BYTES = 4 * 1024 * 1024
+#: Records that one read takes: few enough that decoding them never holds the loop for long.
+READ_RECORDS = 256
+READ_S = 0.5
 FIRST_RETRY_S = 0.1
-PUBLISH_TIMEOUT_S = 60.0
 #: How long a rebalance, or the end, waits for the batch in hand.
 LAST_BATCH_S = 5.0
-REPORT_EVERY_S = 10.0
+REPORT_EVERY_S = 1.0
 
 
-class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+class Sink:
     """One member of the consumer group."""
 
     def __init__(
@@ -70,11 +62,11 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._made_anew: set[Partition] = set()
         self._generation = 0
         self._storing: asyncio.Task[None] | None = None
-        #: What Kafka is told beside the storing, and what it is to be told next.
-        self._telling: asyncio.Task[None] | None = None
-        self._untold: dict[TopicPartition, int] = {}
+        #: How far we are where Kafka has not been told yet.
+        self._untold: dict[Partition, int] = {}
         #: The batch after the one that is being stored.
         self._made: Batch | None = None
+        self._letter_box = LetterBox(kafka)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._stopping = asyncio.Event()
         self.progress = Progress(time.monotonic())
@@ -84,54 +76,36 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._stopping.set()
 
     async def run(self) -> None:
-        """Consume until ``stop``; raises ``KafkaError`` if the broker cannot be reached at the start."""
+        """Consume until ``stop``; raises ``KafkaAway`` if the broker cannot be reached at the start."""
         if self._settings.compiled == "always":
             self._compiled.wanted()
-        if not await self._topics_are_there():
-            return
-        options = self._kafka.client_options()
-        session_ms = int(self._settings.session_timeout_s * 1000)
-        self._consumer = AIOKafkaConsumer(
-            group_id=self._settings.group_id,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
-            fetch_max_bytes=FETCH_BYTES,
-            max_partition_fetch_bytes=2 * 1024 * 1024,
-            session_timeout_ms=session_ms,
-            heartbeat_interval_ms=max(session_ms // 4, 250),
-            **options,
-        )
-        self._producer = AIOKafkaProducer(acks="all", max_request_size=2_000_000, **options)
-        await self._producer.start()
+        self._reader = Reader(self._kafka, self._settings.group_id, self._settings.session_timeout_s)
         try:
-            self._consumer.subscribe(self._names, listener=self)
-            await self._consumer.start()
-            try:
-                logger.info("storing %s", ", ".join(self._names))
-                await self._consume()
-                await self._store_the_rest()
-                await self._told_kafka()
-            finally:
-                await self._consumer.stop()
+            if not await self._topics_are_there():
+                return
+            await self._reader.join(self._names, self)
+            logger.info("storing %s", ", ".join(self._names))
+            await self._consume()
+            await self._store_the_rest()
+            await self._reader.tell(self._taken_untold())
         finally:
-            await self._producer.stop()
+            await self._reader.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+    async def on_assigned(self, partitions: Collection[Partition]) -> None:
+        """Note them; ``_seek`` asks PostgreSQL where to read on."""
+        self._start_over()
+        self._assigned = set(partitions)
+        if partitions:
+            logger.info("assigned %s", ", ".join(f"{topic}[{number}]" for topic, number in sorted(self._assigned)))
+
+    async def on_revoked(self) -> Mapping[Partition, int]:
         """Let the batch in hand end, if it ends soon; what was only read is left to the next owner."""
         if self._storing is not None:
             await asyncio.wait({self._storing}, timeout=LAST_BATCH_S)
-        await self._told_kafka()
         self._start_over()
         self._assigned = set()
-
-    async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        """Note them; ``_seek`` asks PostgreSQL where to read on."""
-        self._start_over()
-        self._assigned = {(tp.topic, tp.partition) for tp in assigned}
-        if assigned:
-            logger.info("assigned %s", ", ".join(f"{topic}[{number}]" for topic, number in sorted(self._assigned)))
+        return self._taken_untold()
 
     async def _topics_are_there(self) -> bool:
         """Wait for the topics, which the stream makes; False if told to stop meanwhile."""
@@ -139,13 +113,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         told = False
         while not self._stopping.is_set():
             try:
-                admin = AIOKafkaAdminClient(**self._kafka.client_options())
-                await admin.start()
-                try:
-                    missing = set(self._names) - set(await admin.list_topics())
-                finally:
-                    await admin.close()
-            except KafkaError as error:
+                missing = set(self._names) - await self._reader.topics()
+            except KafkaAway as error:
                 if time.monotonic() > deadline:
                     raise
                 logger.warning("Kafka cannot be reached at %s: %s", self._kafka.bootstrap_servers, error)
@@ -162,9 +131,9 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         reported_s = 0.0
         while not self._stopping.is_set():
             now_s = time.monotonic()
-            if now_s - reported_s > REPORT_EVERY_S / 10:
+            if now_s - reported_s > REPORT_EVERY_S:
                 reported_s = now_s
-                self._report()
+                await self._report()
             if self._assigned - self._stored.keys():
                 await self._seek()
                 continue
@@ -181,56 +150,64 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
                 else:
                     await self._hold_back(self._storing)
                 continue
-            wait_s = POLL_S if due_s is None or self._storing is not None else min(due_s, POLL_S)
+            wait_s = READ_S if due_s is None or self._storing is not None else min(due_s, READ_S)
             await self._read(wait_s)
 
     async def _read(self, wait_s: float) -> None:
-        polled = await self._consumer.getmany(timeout_ms=int(wait_s * 1000), max_records=POLL_RECORDS)
+        found = await self._reader.read(READ_RECORDS, wait_s)
         now_s = time.monotonic()
         self._batcher.leaves_traces = self._compiled.packing is not None
-        for tp, messages in polled.items():
-            if (tp.topic, tp.partition) not in self._stored:
-                continue  # assigned a moment ago, and not sought yet: read again from where PostgreSQL stands
-            self._metrics.records.labels(tp.topic).inc(len(messages))
-            self._batcher.add_all(tp, map(_record, messages), now_s)
+        for partition, records in found.items():
+            if partition not in self._stored:
+                continue  # lost while it was read: whoever has it reads it again
+            self._metrics.records.labels(partition[0]).inc(len(records))
+            self._batcher.add_all(partition, records, now_s)
 
     async def _hold_back(self, storing: asyncio.Task[None]) -> None:
         """Wait until the batch in hand is stored; if that takes long, pause the partitions, and the group hears of us.
 
-        Not at once: of a partition that is paused, aiokafka throws away what it has fetched ahead.
+        Not at once: of a partition that is paused, librdkafka throws away what it has fetched ahead.
         """
-        await asyncio.wait({storing}, timeout=POLL_S)
+        await asyncio.wait({storing}, timeout=READ_S)
         if storing.done() or self._stopping.is_set():
             return
-        partitions = self._consumer.assignment()
-        self._consumer.pause(*partitions)
-        while not storing.done() and not self._stopping.is_set() and self._consumer.assignment() == partitions:
-            await asyncio.wait({storing}, timeout=POLL_S)
-            await self._consumer.getmany(timeout_ms=0)
-            self._report()
-        self._consumer.resume(*(self._consumer.assignment() & partitions))
+        generation = self._generation
+        await self._reader.pause()
+        while not storing.done() and not self._stopping.is_set() and generation == self._generation:
+            await self._read(0)
+            await self._report()
+            await asyncio.wait({storing}, timeout=READ_S)
+        await self._reader.resume()
 
     async def _seek(self) -> None:
-        """Go to where PostgreSQL stands, in every partition that is newly ours."""
+        """Go to where PostgreSQL stands, in all partitions that are ours."""
         generation = self._generation
-        wanted = sorted(self._assigned - self._stored.keys())
-        stored = await self._until_stored(lambda: self._store.offsets(wanted), generation)
+        wanted = sorted(self._assigned)
+        asking = asyncio.create_task(self._until_stored(lambda: self._store.offsets(wanted), generation))
+        while not asking.done():
+            await asyncio.wait({asking}, timeout=READ_S)
+            await self._read(0)  # nothing is read yet, but the group hears of us, and we of it
+        stored = asking.result()
         if stored is None or generation != self._generation:
             return
-        beginnings = await self._consumer.beginning_offsets([TopicPartition(*partition) for partition in stored])
+        try:
+            beginnings = await self._reader.beginnings([partition for partition, offset in stored.items() if offset])
+        except KafkaAway as error:
+            logger.warning("Kafka does not tell where its logs begin, trying again: %s", error)
+            await self._pause_s(FIRST_RETRY_S)
+            return
         if generation != self._generation:
             return
-        for partition, offset in stored.items():
-            tp = TopicPartition(*partition)
-            if 0 < offset < beginnings[tp]:
+        for partition, beginning in beginnings.items():
+            if stored[partition] < beginning:
                 logger.error(
                     "%s[%d]: Kafka deleted offsets %d to %d before they were stored; its retention is too short",
                     *partition,
-                    offset,
-                    beginnings[tp] - 1,
+                    stored[partition],
+                    beginning - 1,
                 )
-            self._consumer.seek(tp, max(offset, beginnings[tp]))
-            self._stored[partition] = offset
+        self._stored = stored
+        await self._reader.begin({partition: max(at, beginnings.get(partition, 0)) for partition, at in stored.items()})
 
     async def _begin_to_store(self) -> None:
         batch = self._made or self._next_batch()
@@ -250,17 +227,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         return batch_of(entries, self._encoder, self._compiled.packing)
 
     async def _store_batch(self, batch: Batch, generation: int) -> None:
-        loop = asyncio.get_running_loop()
-
-        def publish(letters: Sequence[Letter]) -> None:
-            sending = asyncio.run_coroutine_threadsafe(self._publish(letters), loop)
-            try:
-                sending.result(PUBLISH_TIMEOUT_S)
-            except (KafkaError, FutureTimeoutError) as error:
-                raise StoreAway(f"dead letters cannot be written to Kafka: {error}") from error
-
         def attempt() -> Outcome:
-            return self._store.store(batch, self._stored, publish)
+            return self._store.store(batch, self._stored, self._letter_box.send)
 
         started_s = time.monotonic()
         try:
@@ -283,9 +251,8 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._metrics.count(outcome, now_s - started_s, time.time() - batch.oldest_timestamp_ms / 1000)
         if outcome.letters:
             logger.warning("%d dead letters in this batch", len(outcome.letters))
-        self._untold |= {TopicPartition(*partition): offsets.next for partition, offsets in batch.ranges.items()}
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_kafka())
+        self._untold |= {partition: offsets.next for partition, offsets in batch.ranges.items()}
+        self._made_anew -= batch.ranges.keys()
 
     async def _until_stored(self, attempt: Callable[[], T], generation: int) -> T | None:
         """Try until PostgreSQL does it; None if the partitions are lost or the sink is to stop meanwhile."""
@@ -315,30 +282,10 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
             self._metrics.postgres_away.set(0)
             return done
 
-    async def _publish(self, letters: Sequence[Letter]) -> None:
-        topic = self._topics.dead_letters
-        for letter in letters:
-            try:
-                await self._producer.send_and_wait(topic, letter.value, key=letter.key, headers=list(letter.headers))
-            except MessageSizeTooLargeError:
-                # Larger than Kafka takes back: its headers still tell where it stands.
-                await self._producer.send_and_wait(topic, b"", key=letter.key, headers=list(letter.headers))
-
-    async def _tell_kafka(self) -> None:
-        """Beside the next batch, which need not wait: where to read on is PostgreSQL's word."""
-        while self._untold:
-            assigned = self._consumer.assignment()
-            offsets, self._untold = {tp: offset for tp, offset in self._untold.items() if tp in assigned}, {}
-            try:
-                if offsets:
-                    await self._consumer.commit(offsets)
-            except KafkaError as error:
-                logger.debug("Kafka did not take the offsets, which are in PostgreSQL: %s", error)
-
-    async def _told_kafka(self) -> None:
-        """Let what Kafka is being told come to its end: a partition may have nothing more to tell for long."""
-        if self._telling is not None:
-            await asyncio.wait({self._telling}, timeout=LAST_BATCH_S)
+    def _taken_untold(self) -> dict[Partition, int]:
+        """What Kafka is told beside the storing, which need not wait: where to read on is PostgreSQL's word."""
+        untold, self._untold = self._untold, {}
+        return untold
 
     async def _store_the_rest(self) -> None:
         while self._storing is not None or self._made is not None or not self._batcher.is_empty:
@@ -360,21 +307,14 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self._stored = {}
         self._made_anew.clear()
 
-    def _report(self) -> None:
+    async def _report(self) -> None:
+        await self._reader.tell(self._taken_untold())
         lag = 0
-        for partition, stored in self._stored.items():
-            tp = TopicPartition(*partition)
-            highwater = self._consumer.highwater(tp) if tp in self._consumer.assignment() else None
-            if highwater is None:
+        for partition, end in (await self._reader.log_ends(list(self._stored))).items():
+            stored = self._stored.get(partition)
+            if stored is None or await self._is_anew(partition, stored, end):
                 continue
-            if self._log_ends.is_anew(partition, stored, highwater, self._consumer.last_poll_timestamp(tp) or 0):
-                if partition not in self._made_anew:
-                    self._made_anew.add(partition)
-                    # Deleted and made again, or it is the embedded broker, which forgets: begin at its start.
-                    logger.warning("%s[%d] ends at %d, before %d: it was made anew", *partition, highwater, stored)
-                    self._consumer.seek(tp, 0)
-                continue
-            behind = max(0, highwater - stored)
+            behind = max(0, end - stored)
             lag += behind
             self._metrics.lag.labels(*partition).set(behind)
         if not lag:
@@ -382,15 +322,24 @@ class Sink(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no 
         self.progress.lag = lag
         self._metrics.buffered_rows.set(self._batcher.rows + (self._made.row_count if self._made else 0))
 
+    async def _is_anew(self, partition: Partition, stored: int, end: int) -> bool:
+        """Whether a log, that ends at ``end``, is another one than what was stored of it; if so, read all of it."""
+        if partition in self._made_anew:
+            return end < stored
+        # Kafka's last answer may have come before the records that were read, or none since: it is asked once more.
+        if not self._log_ends.is_anew(partition, stored, end, int(time.monotonic() * 1000)):
+            return False
+        generation = self._generation
+        if not await self._reader.ends_before(partition, stored) or generation != self._generation:
+            return False
+        # Deleted and made again, or it is the embedded broker, which forgets: begin at its start.
+        logger.warning("%s[%d] ends at %d, before %d: it was made anew", *partition, end, stored)
+        if await self._reader.begin_again(partition):
+            self._made_anew.add(partition)
+        return True
+
     async def _pause_s(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
-
-
-def _record(message: ConsumerRecord) -> Record:
-    # Hot, once a record: made as a tuple, which names would take twice as long to.
-    headers = tuple([(name, bytes(value or b"")) for name, value in message.headers]) if message.headers else ()
-    place = message.topic, message.partition, message.offset, message.timestamp
-    return tuple.__new__(Record, (*place, message.key, message.value or b"", headers))

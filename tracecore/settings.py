@@ -95,6 +95,21 @@ class KafkaSettings(BaseSettings):
             options["ssl_context"] = ssl.create_default_context(cafile=self.ssl_cafile)
         return options
 
+    def librdkafka_options(self) -> dict[str, str]:
+        """The same for librdkafka, by its own names."""
+        options = {"bootstrap.servers": self.bootstrap_servers, "security.protocol": self.security_protocol}
+        if self.security_protocol.startswith("SASL_"):
+            options |= {
+                "sasl.mechanism": self.sasl_mechanism,
+                "sasl.username": self.sasl_username or "",
+                "sasl.password": self.sasl_password.get_secret_value() if self.sasl_password else "",
+            }
+        if self.security_protocol.endswith("SSL"):
+            system = ssl.get_default_verify_paths()
+            # Its OpenSSL is its own and knows no system: without a place it looks where systems commonly have it.
+            options["ssl.ca.location"] = self.ssl_cafile or system.cafile or system.capath or "probe"
+        return options
+
 
 class LogSettings(BaseSettings):
     """How every room logs, the gateway too."""

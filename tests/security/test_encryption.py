@@ -1,5 +1,6 @@
 """Every client of ours over SASL_SSL to Apache Kafka and over TLS, verified, to PostgreSQL; and none without."""
 
+import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
@@ -8,11 +9,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from quickstart.errors import NotAvailable
+from sink.letter_box import LetterBox
+from sink.letters import Letter
+from sink.reading import Reader
 from tests.certificates import Authority
 from tests.security.deployment import Room, SecureServers, eventually, run_python, secure_servers, services_stored
 from tests.services import migrate, run_room
+from tracecore.settings import KafkaSettings, read
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -86,6 +92,26 @@ def test_a_span_takes_the_whole_way_over_encrypted_connections(servers: SecureSe
         assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     letters = run_room("sink", "dead-letters", "list", environment=servers.environment)
     assert letters.returncode == 0, letters.stderr
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_the_sink_knows_every_mechanism(
+    servers: SecureServers, monkeypatch: pytest.MonkeyPatch, mechanism: str
+) -> None:
+    for name, value in (servers.environment | {"TRACEWATCH_KAFKA_SASL_MECHANISM": mechanism}).items():
+        monkeypatch.setenv(name, value)
+    settings = read(KafkaSettings)
+    create = NewTopic(settings.topics.dead_letters, 1, 1)
+    admin = AIOKafkaAdminClient(**settings.client_options())
+    await admin.start()
+    await admin.create_topics([create])  # or it is there
+    await admin.close()
+    reader = Reader(settings, "everyone", 10)
+    try:
+        assert settings.topics.dead_letters in await reader.topics()
+    finally:
+        await reader.close()
+    await asyncio.to_thread(LetterBox(settings).send, [Letter(b"key", b"value", ())])
 
 
 def test_postgresql_is_reached_by_tls_alone(servers: SecureServers) -> None:

@@ -135,9 +135,9 @@ def checkout_trace(number: int, start_ns: int = NOON_NS, spans: int = 8, seed: i
 
 
 def records_of(traces: Sequence[ClosedTrace], topics: Topics, partition: int = 0, offset: int = 0) -> Iterator[Record]:
-    """The traces as records of one partition."""
+    """The traces as records of one partition, at Kafka's own time: what is older than its retention, it deletes."""
     for trace in traces:
         for value in encode_trace(trace):
             key = trace.trace_id.hex().encode()
-            yield Record(topics.traces, partition, offset, trace.last_arrival_ns // 1_000_000, key, value)
+            yield Record(topics.traces, partition, offset, 0, key, value)
             offset += 1

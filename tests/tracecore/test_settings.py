@@ -36,6 +36,10 @@ def test_environment_is_read_once_and_defaults_fill_the_rest(monkeypatch: pytest
     assert (settings.bootstrap_servers, settings.partitions) == ("one:9092,two:9092", 8)
     assert (settings.topics.spans, settings.topics.otlp_spans) == ("staging.spans", "otlp")
     assert settings.client_options() == {"bootstrap_servers": "one:9092,two:9092", "security_protocol": "PLAINTEXT"}
+    assert settings.librdkafka_options() == {
+        "bootstrap.servers": "one:9092,two:9092",
+        "security.protocol": "PLAINTEXT",
+    }
 
 
 def test_credentials_reach_the_client_and_not_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +50,9 @@ def test_credentials_reach_the_client_and_not_the_log(monkeypatch: pytest.Monkey
     options = settings.client_options()
     assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("tracewatch", "hunter2")
     assert isinstance(options["ssl_context"], ssl.SSLContext)
+    options = settings.librdkafka_options()
+    assert (options["sasl.username"], options["sasl.password"]) == ("tracewatch", "hunter2")
+    assert options["ssl.ca.location"], "the system's authorities"
     assert "hunter2" not in repr(settings)
 
 
@@ -53,8 +60,11 @@ def test_sasl_without_tls_has_no_certificate(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TRACEWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
     monkeypatch.setenv("TRACEWATCH_KAFKA_SASL_USERNAME", "me")
     monkeypatch.setenv("TRACEWATCH_KAFKA_SASL_PASSWORD", "hunter2")
-    options = read(KafkaSettings).client_options()
+    settings = read(KafkaSettings)
+    options = settings.client_options()
     assert options["sasl_plain_password"] == "hunter2" and "ssl_context" not in options
+    options = settings.librdkafka_options()
+    assert options["sasl.password"] == "hunter2" and "ssl.ca.location" not in options
 
 
 def test_sasl_needs_a_user_and_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
