@@ -74,7 +74,12 @@ def text_array(values: Iterable[str]) -> bytes:
 
 def bytea_array(values: Sequence[bytes]) -> bytes:
     """A bytea[] without nulls."""
-    return _array(_BYTEA_OID, len(values), b"".join(map(binary, values)))
+    lengths = set(map(len, values))
+    if len(lengths) != 1:
+        return _array(_BYTEA_OID, len(values), b"".join(map(binary, values)))
+    # Ids, hundreds a batch: one length stands before each.
+    length = _length(lengths.pop())
+    return _array(_BYTEA_OID, len(values), length + length.join(values))
 
 
 def int4_array(values: Sequence[int]) -> bytes:

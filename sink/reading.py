@@ -1,7 +1,7 @@
 """Kafka as the sink reads it: one member of the consumer group, by librdkafka (docs/adr/015).
 
-librdkafka fetches, checks and unpacks ahead on threads of its own. It is asked on one thread alone, the reader's, for a call
-waits for any other. While a rebalance waits for the listener, that thread waits with it.
+librdkafka fetches, checks and unpacks ahead on threads of its own. It is asked on one thread alone, since a call
+waits for every other: the reader's. While a rebalance waits for the listener, that thread waits with it.
 """
 
 import asyncio

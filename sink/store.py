@@ -7,12 +7,12 @@ the other is told (``Overtaken``). A batch that PostgreSQL refuses is halved, do
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import psycopg
 
 from sink.alert_store import store_alerts
-from sink.batches import Batch
+from sink.batches import Batch, Record
 from sink.contributions import Sums
 from sink.errors import Overtaken, SchemaMissing, StoreAway
 from sink.health_store import store_health
@@ -53,13 +53,15 @@ class Outcome:
             setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
 
 
-class _Unit(NamedTuple):
-    """The smallest thing that is stored or refused as a whole: a trace, or a window, alert or health by its place."""
+class _Place(NamedTuple):
+    """A window, an alert or a statement of health, by its place in the batch."""
 
-    trace_id: bytes = b""
-    window: int = -1
-    alert: int = -1
-    health: int = -1
+    kind: Literal["window", "alert", "health"]
+    place: int
+
+
+#: The smallest thing that is stored or refused as a whole; a trace by its id.
+_Unit = bytes | _Place
 
 
 class Store:
@@ -107,12 +109,7 @@ class Store:
                 if outcome.letters:
                     # Before the commit: a crash between the two repeats a letter, and never loses one.
                     publish(outcome.letters)
-                with connection.cursor() as cursor:
-                    cursor.executemany(
-                        "UPDATE sink_offsets SET next_offset = %s, updated_at = clock_timestamp()"
-                        " WHERE topic = %s AND partition = %s",
-                        [(offsets.next, *partition) for partition, offsets in sorted(batch.ranges.items())],
-                    )
+                _store_offsets(connection, {place: offsets.next for place, offsets in batch.ranges.items()})
             self._races = 0
             return outcome
 
@@ -169,7 +166,7 @@ class Store:
     def _attempt(self, connection: psycopg.Connection, batch: Batch, units: Sequence[_Unit]) -> Outcome:
         outcome = Outcome()
         sums = Sums()
-        trace_ids = [unit.trace_id for unit in units if unit.trace_id]
+        trace_ids = [unit for unit in units if isinstance(unit, bytes)]
         if trace_ids:
             done = self._traces.store(connection, batch, trace_ids, sums)
             outcome.spans = done.spans
@@ -183,14 +180,18 @@ class Store:
                 for rows in done.poison
                 for span, reason in rows.poison
             ]
-        windows = [batch.windows[unit.window][0] for unit in units if unit.window >= 0]
+        places: dict[str, list[int]] = {"window": [], "alert": [], "health": []}
+        for unit in units[len(trace_ids) :]:
+            assert isinstance(unit, _Place), "traces come first"
+            places[unit.kind].append(unit.place)
+        windows = [batch.windows[place][0] for place in places["window"]]
         if windows:
             outcome.windows = store_windows(connection, windows)
-        alerts = [batch.alerts[unit.alert][0] for unit in units if unit.alert >= 0]
+        alerts = [batch.alerts[place][0] for place in places["alert"]]
         if alerts:
             store_alerts(connection, alerts)
             outcome.alerts = len(alerts)
-        health = [batch.health[unit.health][0] for unit in units if unit.health >= 0]
+        health = [batch.health[place][0] for place in places["health"]]
         if health:
             store_health(connection, health)
             outcome.health = len(health)
@@ -206,33 +207,33 @@ class Store:
     def _refuse(self, connection: psycopg.Connection, batch: Batch, unit: _Unit, reason: str, outcome: Outcome) -> None:
         """A unit that PostgreSQL refuses by itself: of a trace the spans that are to blame, else the whole record."""
         reason = f"PostgreSQL refuses it: {reason}"
-        if unit.window >= 0:
-            outcome.letters.append(record_letter(batch.windows[unit.window][1], reason))
+        if isinstance(unit, _Place):
+            stated: Mapping[str, Sequence[tuple[object, Record]]] = {
+                "window": batch.windows,
+                "alert": batch.alerts,
+                "health": batch.health,
+            }
+            outcome.letters.append(record_letter(stated[unit.kind][unit.place][1], reason))
             return
-        if unit.alert >= 0:
-            outcome.letters.append(record_letter(batch.alerts[unit.alert][1], reason))
-            return
-        if unit.health >= 0:
-            outcome.letters.append(record_letter(batch.health[unit.health][1], reason))
-            return
-        self._traces.unpack(batch, unit.trace_id)
-        rows = batch.rows.get(unit.trace_id)
-        known = batch.refused.setdefault(unit.trace_id, {})
+        self._traces.unpack(batch, unit)
+        rows = batch.rows.get(unit)
+        known = batch.refused.setdefault(unit, {})
         if rows is not None and not known:
             for index, why in _refused_rows(connection, rows.span_rows).items():
                 known[rows.spans[index].span_id] = f"PostgreSQL refuses it: {why}"
             if known:
                 self._land(connection, batch, [unit], outcome)
                 return
-        outcome.letters += [record_letter(record, reason) for record in batch.records[unit.trace_id]]
+        outcome.letters += [record_letter(record, reason) for record in batch.records[unit]]
 
 
 def _units(batch: Batch) -> list[_Unit]:
+    """All that a batch holds, traces first."""
     return [
-        *map(_Unit, batch.records),
-        *(_Unit(window=place) for place in range(len(batch.windows))),
-        *(_Unit(alert=place) for place in range(len(batch.alerts))),
-        *(_Unit(health=place) for place in range(len(batch.health))),
+        *batch.records,
+        *(_Place("window", place) for place in range(len(batch.windows))),
+        *(_Place("alert", place) for place in range(len(batch.alerts))),
+        *(_Place("health", place) for place in range(len(batch.health))),
     ]
 
 
@@ -244,6 +245,15 @@ def _locked_offsets(connection: psycopg.Connection, partitions: Sequence[Partiti
         ([topic for topic, _ in partitions], [partition for _, partition in partitions]),
     )
     return {(topic, partition): offset for topic, partition, offset in rows}
+
+
+def _store_offsets(connection: psycopg.Connection, offsets: Mapping[Partition, int]) -> None:
+    connection.execute(
+        "UPDATE sink_offsets AS s SET next_offset = n.next_offset, updated_at = clock_timestamp()"
+        " FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS n (topic, partition, next_offset)"
+        " WHERE (s.topic, s.partition) = (n.topic, n.partition)",
+        ([topic for topic, _ in offsets], [partition for _, partition in offsets], list(offsets.values())),
+    )
 
 
 class _Undone(Exception):

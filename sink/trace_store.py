@@ -56,16 +56,13 @@ class TraceStore:
         done = StoredTraces()
         digests = _digests(connection, trace_ids)
         written: list[TraceRows] = []
-        packed: list[int] = []
         differing: list[bytes] = []
-        # Hot, once a trace: of most nothing is known, and what they need is there.
+        # Of most traces nothing is known, and their rows are there: all of them are found at once.
         ready, made = batch.packed, batch.packed_rows
-        for trace_id in trace_ids:
+        packed = [ready[trace_id] for trace_id in trace_ids if trace_id in ready and trace_id not in digests]
+        for trace_id in [each for each in trace_ids if each not in ready or each in digests]:
             number = ready.get(trace_id)
             if number is not None and made is not None:
-                if trace_id not in digests:
-                    packed.append(number)
-                    continue
                 if made.digests[number] == digests[trace_id]:
                     done.unchanged += 1
                     continue
