@@ -19,6 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from tracewatch.encoder import SpanEncoder
+from tracewatch.ended_spans import ended
 from tracewatch.gateway.otlp import _ids_to_base64
 from tracewatch.headers import HeaderTraceState
 from tracewatch.records import records
@@ -29,7 +30,7 @@ VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "vectors
 
 def encoded(*spans: ReadableSpan, encoder: SpanEncoder | None = None) -> ExportTraceServiceRequest:
     encoder = encoder or SpanEncoder()
-    (record,) = records([encoder.encoded(span) for span in spans], 1, 1_000_000)
+    (record,) = records([encoder.encoded(ended(span)) for span in spans], 1, 1_000_000)
     return ExportTraceServiceRequest.FromString(record.value)
 
 
@@ -108,7 +109,7 @@ def test_what_has_no_utf8_and_no_int64_is_written_as_text() -> None:
 
 def test_texts_are_cut_where_the_caller_says() -> None:
     span = recorded(long="x" * 1000, list=["y" * 1000] * 1000, map={"k" * 50: "v" * 50}, data=b"z" * 100)
-    body = SpanEncoder().span(span, max_text_length=16)
+    body = SpanEncoder().span(ended(span), max_text_length=16)
     assert len(body) < 1000
 
 
@@ -118,11 +119,11 @@ def test_caches_stay_bounded() -> None:
     context, resource = SpanContext(1, 2, False), Resource.get_empty()
     for number in range(40_000):
         attributes = {f"key{number % 100}": f"v{number}", f"n{number % 100}": number, f"k{number}": "v"}
-        encoder.span(ReadableSpan(f"name {number}", context, resource=resource, attributes=attributes))
+        encoder.span(ended(ReadableSpan(f"name {number}", context, resource=resource, attributes=attributes)))
     fragments = encoder._of_spans
-    kept = sum(len(of_key) + len(of_key._integers) + len(of_key._heads) for of_key in fragments.values())
-    assert kept < 20_000
-    assert len(fragments) <= 1100
+    assert len(fragments) < 17_000
+    assert len(fragments._keys) <= 1100
+    assert sum(len(of_key.heads) for of_key in fragments._keys.values()) < 3_000
     assert len(encoder._names) <= 1024
 
 

@@ -24,7 +24,7 @@ def complaints() -> list[str]:
 
 
 def spans() -> list[EncodedSpan]:
-    return [(1, b"", b"", framed(b""))]
+    return [(bytes(15) + b"\1", (b"", b""), framed(b""))]
 
 
 async def test_a_health_check_and_a_round_at_the_same_time_share_a_producer(

@@ -15,7 +15,7 @@ def span(trace_id: int, number: int, service: str = "s", name: str = "n") -> Enc
     resource = ResourceSpans(schema_url=service).SerializeToString()
     scope = ScopeSpans(schema_url="scope").SerializeToString()
     message = Span(trace_id=trace_id.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"), name=name)
-    return trace_id, resource, scope, framed(message.SerializeToString())
+    return message.trace_id, (resource, scope), framed(message.SerializeToString())
 
 
 def test_a_batch_is_one_record_for_each_partition() -> None:

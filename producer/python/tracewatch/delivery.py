@@ -18,10 +18,10 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from opentelemetry.sdk.trace import ReadableSpan
 
 from tracewatch.background import ResolvingLoop, keep_out_of_traces_and_logs
 from tracewatch.counters import Counters
+from tracewatch.ended_spans import EndedSpan
 from tracewatch.kafka import close_producer, kafka_producer, started
 from tracewatch.pending import PendingSpans
 from tracewatch.records import Record, records
@@ -50,7 +50,7 @@ _SMALLEST_RECORD_BYTES = 4096
 class Delivery:
     """Encodes what is in ``queue`` and delivers it to ``settings.topic``. Runs from creation until ``stop``."""
 
-    def __init__(self, settings: ProducerSettings, queue: deque[ReadableSpan], counters: Counters) -> None:
+    def __init__(self, settings: ProducerSettings, queue: deque[EndedSpan], counters: Counters) -> None:
         self.pending = PendingSpans(settings.max_pending_bytes, counters, settings.redaction)
         # What is asked for already. Set by service threads, cleared by ours before it takes spans; a race costs one
         # needless wake-up.

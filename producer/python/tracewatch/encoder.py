@@ -11,14 +11,15 @@ import struct
 from typing import Final, NamedTuple
 
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace import Event
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
 from tracewatch.counters import Counters
+from tracewatch.ended_spans import EndedSpan
 from tracewatch.fragments import AttributeFragments
 from tracewatch.protobuf import delimited, text, varint
-from tracewatch.records import ENVELOPE_FRAMING_BYTES, EncodedSpan, framed
+from tracewatch.records import EncodedSpan, Envelope, envelope_bytes, framed
 from tracewatch.redaction import Redaction
 from tracewatch.settings import MAX_RECORD_BYTES
 
@@ -61,35 +62,37 @@ class SpanEncoder:
         self._of_events = AttributeFragments(b"\x1a", self._redaction)
         self._of_links = AttributeFragments(b"\x22", self._redaction)
         self._names: dict[str, bytes] = {}
-        self._envelopes: dict[tuple[int, int], _Envelope] = {}
+        self._envelopes: dict[tuple[int, int], _Known] = {}
         # That of the last span, most often the next one's too.
-        self._envelope = _Envelope(None, None, b"", b"")
+        self._envelope = _Known(None, None, (b"", b""))
 
-    def encoded(self, span: ReadableSpan) -> EncodedSpan:
+    def encoded(self, span: EndedSpan) -> EncodedSpan:
         """A span as records take it, its texts cut where it would not fit into one.
 
         Raises ValueError if it still does not, and whatever a hostile value raises: a str whose ``encode`` fails.
         """
-        envelope = self._envelope
-        if span._resource is not envelope.resource or span._instrumentation_scope is not envelope.scope:
-            envelope = self._envelope = self._envelope_of(span._resource, span._instrumentation_scope)
+        resource, scope, envelope = self._envelope
+        if span[-2] is not resource or span[-1] is not scope:
+            _, _, envelope = self._envelope = self._envelope_of(span[-2], span[-1])
         body = self.span(span)
         if len(body) > _FITS_BYTES:
             body = self._fitting(span, body, envelope)
-        assert span._context is not None
-        return span._context.trace_id, envelope.resource_bytes, envelope.scope_bytes, framed(body)
+        return body[2:18], envelope, framed(body)
 
-    def span(self, span: ReadableSpan, max_text_length: int | None = None) -> bytes:
+    def span(self, span: EndedSpan, max_text_length: int | None = None) -> bytes:
         """One ``Span`` message, without its tag and length.
 
         ``max_text_length`` cuts every string and bytes value, in characters or
         bytes: the way a span too large for a record is made to fit.
         """
-        # The SDK's own fields, and SpanContext as the tuple that it is: through the properties each costs a Python
-        # call, together a third of a span's encoding.
-        context, parent, status = span._context, span._parent, span._status
-        assert context is not None
-        trace_id, span_id, _, flags, trace_state, _ = context
+        (
+            trace_id, span_id, flags, trace_state, parent,
+            name, kind, start, end,
+            attributes, dropped_attributes,
+            events, links,
+            status, _, _,
+        ) = span  # fmt: skip
+        # The trace id is first: that is where ``encoded`` finds it.
         parts = [b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")]
         if trace_state:
             parts.append(b"\x1a" + text(trace_state.to_header()))
@@ -98,25 +101,25 @@ class SpanEncoder:
             parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
             if parent.is_remote:
                 all_flags = _REMOTE_FLAGS
-        name = span._name if max_text_length is None else self._redaction.text(span._name)[:max_text_length]
+        if max_text_length is not None:
+            name = self._redaction.text(name)[:max_text_length]
         parts.append(self._names.get(name) or self._named(name))
-        parts.append(_KINDS[span._kind._value_])
-        parts.append(_start_and_end(0x39, span._start_time or 0, 0x41, span._end_time or 0))
-        attributes = span._attributes
+        parts.append(_KINDS[kind._value_])
+        parts.append(_start_and_end(0x39, start, 0x41, end))
         if attributes:
             parts.append(self._of_spans.encoded(attributes, max_text_length))
-        if span.dropped_attributes:
-            parts.append(b"\x50" + varint(span.dropped_attributes))
-        if span._events:
-            for event in span.events:
+        if dropped_attributes:
+            parts.append(b"\x50" + varint(dropped_attributes))
+        if events is not None:
+            for event in events:
                 parts.append(b"\x5a" + delimited(self._event(event, max_text_length)))
-            if span.dropped_events:
-                parts.append(b"\x60" + varint(span.dropped_events))
-        if span._links:
-            for link in span.links:
+            if dropped := _dropped(events):
+                parts.append(b"\x60" + varint(dropped))
+        if links is not None:
+            for link in links:
                 parts.append(b"\x6a" + delimited(self._link(link, max_text_length)))
-            if span.dropped_links:
-                parts.append(b"\x70" + varint(span.dropped_links))
+            if dropped := _dropped(links):
+                parts.append(b"\x70" + varint(dropped))
         if status._status_code is not _UNSET:
             message = self._redaction.text(status.description or "")
             body = b"\x12" + text(message[:max_text_length] if max_text_length else message) if message else b""
@@ -124,8 +127,8 @@ class SpanEncoder:
         parts.append(all_flags[flags & 0xFF])
         return b"".join(parts)
 
-    def _fitting(self, span: ReadableSpan, body: bytes, envelope: "_Envelope") -> bytes:
-        limit = MAX_RECORD_BYTES - envelope.size_bytes - 64
+    def _fitting(self, span: EndedSpan, body: bytes, envelope: Envelope) -> bytes:
+        limit = MAX_RECORD_BYTES - envelope_bytes(envelope) - 64
         if len(body) <= limit:
             return body
         for max_text_length in _CUTS:
@@ -135,13 +138,13 @@ class SpanEncoder:
                 return shortened
         raise ValueError(f"a span of {len(body)} bytes does not fit into a record, even with its texts cut")
 
-    def _envelope_of(self, resource: Resource, scope: InstrumentationScope | None) -> "_Envelope":
+    def _envelope_of(self, resource: Resource, scope: InstrumentationScope | None) -> "_Known":
         key = (id(resource), id(scope))
         known = self._envelopes.get(key)
         if known is None:
             if len(self._envelopes) >= _CACHED_ENVELOPES:
                 self._envelopes.clear()
-            known = self._envelopes[key] = _envelope(resource, scope, self._redaction)
+            known = self._envelopes[key] = _Known(resource, scope, _envelope(resource, scope, self._redaction))
         return known
 
     def _event(self, event: Event, max_text_length: int | None) -> bytes:
@@ -169,27 +172,27 @@ class SpanEncoder:
         return encoded
 
 
-class _Envelope(NamedTuple):
+class _Known(NamedTuple):
     """What a span lies in, encoded; beside the objects themselves, whose id() no other can take while they are here."""
 
     resource: Resource | None
     scope: InstrumentationScope | None
-    resource_bytes: bytes
-    scope_bytes: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.resource_bytes) + len(self.scope_bytes) + ENVELOPE_FRAMING_BYTES
+    envelope: Envelope
 
 
-def _envelope(resource: Resource, scope: InstrumentationScope | None, redaction: Redaction) -> _Envelope:
+def _envelope(resource: Resource, scope: InstrumentationScope | None, redaction: Redaction) -> Envelope:
     for cut in (None, *_CUTS):
-        envelope = _Envelope(resource, scope, _resource(resource, redaction, cut), _scope(scope, redaction, cut))
-        if envelope.size_bytes <= _LARGEST_ENVELOPE_BYTES:
+        envelope = _resource(resource, redaction, cut), _scope(scope, redaction, cut)
+        if envelope_bytes(envelope) <= _LARGEST_ENVELOPE_BYTES:
             return envelope
     # Thousands of attributes: what names the service is worth more than all the rest.
     named = Resource({SERVICE_NAME: resource.attributes.get(SERVICE_NAME, "")})
-    return _Envelope(resource, scope, _resource(named, redaction, _CUTS[-1]), b"")
+    return _resource(named, redaction, _CUTS[-1]), b""
+
+
+def _dropped(items: object) -> int:
+    """How many events or links the SDK did not keep."""
+    return getattr(items, "dropped", 0)
 
 
 def _resource(resource: Resource, redaction: Redaction, max_text_length: int | None) -> bytes:

@@ -20,6 +20,7 @@ from opentelemetry.trace import StatusCode
 
 from tracewatch.counters import Counters
 from tracewatch.delivery import ENCODE_AT_SPANS, Delivery
+from tracewatch.ended_spans import EndedSpan, ended
 from tracewatch.settings import ProducerSettings
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class KafkaSpanExporter(SpanExporter):
     def __init__(self, settings: ProducerSettings | None = None) -> None:
         self.settings = settings or ProducerSettings.from_environment()
         self.counters = Counters()
-        self._queue: deque[ReadableSpan] = deque()
+        self._queue: deque[EndedSpan] = deque()
         self._delivery: Delivery | None = None
         self._starting = threading.Lock()
         self._is_shut_down = False
@@ -56,7 +57,13 @@ class KafkaSpanExporter(SpanExporter):
         delivery = self._delivery or self._started()
         if delivery is None:
             return False
-        queue.append(span)
+        try:
+            queue.append(ended(span))
+        except Exception:
+            # Spans may be anybody's: one that is none must not raise into the service.
+            self.counters.dropped_spans_total += 1
+            logger.warning("A span could not be read and was dropped", exc_info=True)
+            return False
         if waiting >= ENCODE_AT_SPANS and not delivery.encoding:
             delivery.encode_soon()
         if not delivery.hurried:

@@ -12,27 +12,29 @@ from tracewatch.protobuf import any_value, cut, delimited, text, utf8, varint
 from tracewatch.redaction import MASK, Redaction
 
 # Longer fragments are seldom seen twice: caching them would only hold memory.
-_CACHED_FRAGMENT_BYTES: Final = 160
+_CACHED_FRAGMENT_BYTES: Final = 200
 # A key with more values than this (a path with ids) is not worth a cache: its later values pass by it.
 _CACHED_VALUES_OF_A_KEY: Final = 256
-# All is forgotten at these: 16 384 fragments take 4 MB at most, and keys are few unless somebody builds them.
+# All is forgotten at these: 16 384 fragments take 5 MB at most, and keys are few unless somebody builds them.
 _CACHED_FRAGMENTS: Final = 16_384
 _CACHED_KEYS: Final = 1024
 # Heads of texts up to this long are kept, and their own lengths fit in two bytes.
 _KEPT_HEADS: Final = 512
+# Only pairs with these are kept: 1, 1.0 and True are one dictionary's key and three OTLP values.
+_KEPT_TYPES: Final = frozenset((str, int))
 
 
-class AttributeFragments(dict[str, "_OfKey"]):
+class AttributeFragments(dict[tuple[str, Any], bytes]):
     """Encodes the attributes of one kind of message, secrets masked; ``tag`` is the attribute field's there.
 
-    Not for use by two threads at once.
+    Itself the fragments that are kept, by key and value. Not for use by two threads at once.
     """
 
     def __init__(self, tag: bytes, redaction: Redaction) -> None:
         super().__init__()
-        self.tag = tag
-        self.redaction = redaction
-        self.kept = 0
+        self._tag = tag
+        self._redaction = redaction
+        self._keys: dict[str, _Key] = {}
 
     def encoded(self, attributes: Mapping[str, Any] | None, max_text_length: int | None = None) -> bytes:
         """All pairs, each with its tag. ``max_text_length``: see SpanEncoder.span."""
@@ -41,81 +43,62 @@ class AttributeFragments(dict[str, "_OfKey"]):
         if max_text_length is not None:
             # Masked before it is cut: half of a card number would pass.
             return b"".join(
-                self[key].other(cut(self.redaction.value(value), max_text_length)) for key, value in attributes.items()
+                [self._other(key, cut(self._redaction.value(v), max_text_length)) for key, v in attributes.items()]
             )
-        if self.kept >= _CACHED_FRAGMENTS or len(self) >= _CACHED_KEYS:
+        if len(self) >= _CACHED_FRAGMENTS or len(self._keys) >= _CACHED_KEYS:
             self.clear()
-            self.kept = 0
-        # BoundedAttributes locks and looks up for each item; an ended span's plain dict changes no more.
-        items: Mapping[str, Any] = getattr(attributes, "_dict", attributes)
-        try:
-            return b"".join([self[key][value] for key, value in items.items()])
-        except TypeError:
-            # A list or a mapping is no dictionary's key.
-            return b"".join(
-                [self[k][v] if type(v) is str or type(v) is int else self[k].other(v) for k, v in items.items()]
-            )
+            self._keys.clear()
+        # No loop of Python's: ten attributes cost a third less so, and it is the largest part of a span's encoding.
+        if _KEPT_TYPES.issuperset(map(type, attributes.values())):
+            return b"".join(map(self.__getitem__, attributes.items()))
+        return b"".join(
+            [
+                self[key, value] if type(value) in _KEPT_TYPES else self._other(key, value)
+                for key, value in attributes.items()
+            ]
+        )
 
-    def __missing__(self, key: str) -> "_OfKey":
-        fragments = self[key] = (_OfSecretKey if self.redaction.is_secret(key) else _OfKey)(self, key)
-        return fragments
-
-
-class _OfKey(dict[Any, bytes]):
-    """Fragments of one key by their texts; makes what it does not hold.
-
-    Numbers are apart, because 1, 1.0 and True are one dictionary's key and three OTLP values.
-    """
-
-    __slots__ = ("_all", "_heads", "_integers", "_key")
-
-    def __init__(self, every: AttributeFragments, key: str) -> None:
-        self._all = every
-        self._key = b"\x0a" + text(key) + b"\x12"
-        self._heads: dict[int, bytes] = {}
-        self._integers: dict[int, bytes] = {}
-
-    def __missing__(self, value: Any) -> bytes:
-        kind = type(value)
-        if kind is str:
-            data = utf8(self._all.redaction.text(value))
+    def __missing__(self, pair: tuple[str, Any]) -> bytes:
+        key, value = pair
+        of_key = self._keys.get(key) or self._key(key)
+        if type(value) is str and not of_key.is_secret:
+            data = utf8(self._redaction.text(value))
             size = len(data)
-            fragment = (self._heads.get(size) or self._head(size)) + data
-            if len(self) < _CACHED_VALUES_OF_A_KEY and size <= _CACHED_FRAGMENT_BYTES:
-                self[value] = fragment
-                self._all.kept += 1
-            return fragment
-        if kind is int:
-            known = self._integers.get(value)
-            if known is None:
-                known = self.other(value)
-                if len(self._integers) < _CACHED_VALUES_OF_A_KEY:
-                    self._integers[value] = known
-                    self._all.kept += 1
-            return known
-        return self.other(value)
+            fragment = (of_key.heads.get(size) or self._head(of_key, size)) + data
+        else:
+            fragment = self._other(key, value)
+        if of_key.kept < _CACHED_VALUES_OF_A_KEY and len(fragment) <= _CACHED_FRAGMENT_BYTES and not of_key.is_secret:
+            self[pair] = fragment
+            of_key.kept += 1
+        return fragment
 
-    def other(self, value: object) -> bytes:
-        """The fragment of any value, not kept."""
-        return self._all.tag + delimited(self._key + delimited(any_value(self._all.redaction.value(value))))
+    def _other(self, key: str, value: object) -> bytes:
+        """The fragment of any pair, not kept."""
+        of_key = self._keys.get(key) or self._key(key)
+        shown = MASK if of_key.is_secret else self._redaction.value(value)
+        return self._tag + delimited(of_key.encoded + delimited(any_value(shown)))
 
-    def _head(self, size: int) -> bytes:
+    def _key(self, key: str) -> "_Key":
+        known = self._keys[key] = _Key(b"\x0a" + text(key) + b"\x12", self._redaction.is_secret(key))
+        return known
+
+    def _head(self, of_key: "_Key", size: int) -> bytes:
         """All that stands before a text of ``size`` bytes: tag, lengths and key."""
         inner = b"\x0a" + varint(size)
-        body = self._key + varint(len(inner) + size) + inner
-        head = self._all.tag + varint(len(body) + size) + body
+        body = of_key.encoded + varint(len(inner) + size) + inner
+        head = self._tag + varint(len(body) + size) + body
         if size <= _KEPT_HEADS:
-            self._heads[size] = head
+            of_key.heads[size] = head
         return head
 
 
-class _OfSecretKey(_OfKey):
-    """Answers the mask for every value, and keeps none of them."""
+class _Key:
+    """What is known of a key: its bytes, the heads of its texts by their sizes, and how many of its values are kept."""
 
-    __slots__ = ()
+    __slots__ = ("encoded", "heads", "is_secret", "kept")
 
-    def __missing__(self, value: Any) -> bytes:
-        return self.other(value)
-
-    def other(self, value: object) -> bytes:
-        return super().other(MASK)
+    def __init__(self, encoded: bytes, is_secret: bool) -> None:
+        self.encoded = encoded
+        self.is_secret = is_secret
+        self.heads: dict[int, bytes] = {}
+        self.kept = 0

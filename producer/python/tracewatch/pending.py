@@ -3,10 +3,9 @@
 import logging
 from collections import deque
 
-from opentelemetry.sdk.trace import ReadableSpan
-
 from tracewatch.counters import Counters
 from tracewatch.encoder import SpanEncoder
+from tracewatch.ended_spans import EndedSpan
 from tracewatch.records import EncodedSpan
 from tracewatch.redaction import Redaction
 
@@ -26,21 +25,20 @@ class PendingSpans:
     def __len__(self) -> int:
         return len(self._spans)
 
-    def encode(self, queue: deque[ReadableSpan], at_most: int) -> None:
+    def encode(self, queue: deque[EndedSpan], at_most: int) -> None:
         """Take up to ``at_most`` ended spans from the queue's head. What is beyond the bound is dropped and counted."""
         # The hottest loop of the exporter: local names, no call but the encoder's.
-        encoded, append = self._encoder.encoded, self._spans.append
+        popleft, encoded, append = queue.popleft, self._encoder.encoded, self._spans.append
         size_bytes, max_bytes = self.size_bytes, self._max_bytes
         for _ in range(min(len(queue), at_most)):
-            span = queue.popleft()
             try:
-                each = encoded(span)
+                each = encoded(popleft())
             except Exception:
                 # A span is data of any kind (a str subclass whose encode fails): one of them must not stop the rest.
                 self._counters.dropped_spans_total += 1
                 logger.warning("A span could not be encoded and was dropped", exc_info=True)
                 continue
-            size = len(each[3])
+            size = len(each[2])
             if size_bytes + size > max_bytes:
                 self._counters.dropped_spans_total += 1
             else:
@@ -60,7 +58,7 @@ class PendingSpans:
 
     def settled(self, spans: list[EncodedSpan]) -> None:
         """Taken spans that are Kafka's now, or nobody's."""
-        self.size_bytes -= sum([len(span[3]) for span in spans])
+        self.size_bytes -= sum([len(body) for _, _, body in spans])
 
     def clear(self) -> None:
         """Forget everything."""

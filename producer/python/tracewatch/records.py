@@ -1,18 +1,19 @@
 """Encoded spans to Kafka records: one record for each partition, split where it would grow too large."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tracewatch.partitioning import partitions_of
 from tracewatch.protobuf import delimited, varint
 
-# A span on its way: its trace id; what it lies in, a ``ResourceSpans`` without its scope_spans and a ``ScopeSpans``
-# without its spans; and the span as it stands in there, tag and length first. A plain tuple of plain values, because
-# one is made for every span: a NamedTuple costs five times that, and the garbage collector would follow it.
-EncodedSpan = tuple[int, bytes, bytes, bytes]
+# What a span lies in: a ``ResourceSpans`` without its scope_spans and a ``ScopeSpans`` without its spans.
+Envelope = tuple[bytes, bytes]
+# A span on its way: its trace id; its envelope, which a service's spans share; and the span as it stands in there, tag
+# and length first. A plain tuple, because one is made for every span: a NamedTuple costs five times that.
+EncodedSpan = tuple[bytes, Envelope, bytes]
 
 # The tags and lengths (at most four bytes each) of the two messages that a span lies in.
-ENVELOPE_FRAMING_BYTES = 10
+_ENVELOPE_FRAMING_BYTES = 10
 _FRAMES = tuple(b"\x12" + varint(size) for size in range(2048))
 
 
@@ -30,67 +31,60 @@ def framed(span: bytes) -> bytes:
     return (_FRAMES[size] if size < 2048 else b"\x12" + varint(size)) + span
 
 
+def envelope_bytes(envelope: Envelope) -> int:
+    """What an envelope adds to a record, at most."""
+    resource, scope = envelope
+    return len(resource) + len(scope) + _ENVELOPE_FRAMING_BYTES
+
+
 def records(spans: Sequence[EncodedSpan], partition_count: int, max_record_bytes: int) -> list[Record]:
     """Group spans by partition, each group as few records of at most ``max_record_bytes`` as arrival order allows.
 
     A single span above the limit still gets its record: whoever encodes spans
     keeps them below it.
     """
-    traces = list(dict.fromkeys([span[0] for span in spans]))
+    traces = list(dict.fromkeys([trace_id for trace_id, _, _ in spans]))
     partitions = partitions_of(traces, partition_count)
-    groups = {partition: _Group(partition) for partition in partitions}
-    of_traces = {trace_id: groups[partition] for trace_id, partition in zip(traces, partitions, strict=True)}
-    done: list[Record] = []
+    groups: dict[int, list[EncodedSpan]] = {partition: [] for partition in partitions}
+    group_of = {trace_id: groups[partition] for trace_id, partition in zip(traces, partitions, strict=True)}
     for span in spans:
-        trace_id, resource, scope, body = span
-        group = of_traces[trace_id]
-        # One service's spans share the very objects: most of the time there is nothing to look up.
-        if resource is not group.resource or scope is not group.scope:
-            group.turn_to(resource, scope)
-        size = len(body)
-        if group.size_bytes + size > max_record_bytes and group.spans:
-            done.append(group.record())
-            group.turn_to(resource, scope)
-        group.bodies.append(body)
-        group.spans.append(span)
-        group.size_bytes += size
-    done.extend(group.record() for group in groups.values())
-    return done
+        group_of[span[0]].append(span)
+    return [
+        Record(partition, _value(part), part)
+        for partition, group in groups.items()
+        for part in _parts(group, max_record_bytes)
+    ]
 
 
-class _Group:
-    """Spans of a partition's next record and an upper bound of its size."""
+def _parts(spans: list[EncodedSpan], max_record_bytes: int) -> Iterator[list[EncodedSpan]]:
+    """The spans of each record."""
+    first = size_bytes = 0
+    envelopes: set[Envelope] = set()
+    last: Envelope | None = None
+    for place, (_, envelope, body) in enumerate(spans):
+        # One service's spans share the very object: most of the time there is nothing to look up.
+        if envelope is not last and envelope not in envelopes:
+            envelopes.add(envelope)
+            size_bytes += envelope_bytes(envelope)
+        last = envelope
+        size_bytes += len(body)
+        if size_bytes > max_record_bytes and place > first:
+            yield spans[first:place]
+            first, size_bytes, envelopes = place, envelope_bytes(envelope) + len(body), {envelope}
+    yield spans[first:] if first else spans
 
-    __slots__ = ("_envelopes", "bodies", "partition", "resource", "scope", "size_bytes", "spans")
 
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
-        self._begin()
-
-    def _begin(self) -> None:
-        self._envelopes: dict[bytes, dict[bytes, list[bytes]]] = {}
-        self.resource: bytes | None = None
-        self.scope: bytes | None = None
-        self.bodies: list[bytes] = []
-        self.spans: list[EncodedSpan] = []
-        self.size_bytes = 0
-
-    def turn_to(self, resource: bytes, scope: bytes) -> None:
-        """Let ``bodies`` be the spans of this resource and scope."""
-        self.resource, self.scope = resource, scope
-        scopes = self._envelopes.setdefault(resource, {})
-        if scope not in scopes:
-            scopes[scope] = []
-            self.size_bytes += len(resource) + len(scope) + ENVELOPE_FRAMING_BYTES
-        self.bodies = scopes[scope]
-
-    def record(self) -> Record:
-        """What is grouped, as a record; the group is empty then."""
-        parts = []
-        for resource, scopes in self._envelopes.items():
-            bodies = [b"\x12" + delimited(b"".join((scope, *spans))) for scope, spans in scopes.items() if spans]
-            if bodies:
-                parts.append(b"\x0a" + delimited(b"".join((resource, *bodies))))
-        record = Record(self.partition, b"".join(parts), self.spans)
-        self._begin()
-        return record
+def _value(spans: list[EncodedSpan]) -> bytes:
+    """The spans as one ``ExportTraceServiceRequest``, each resource and scope once."""
+    resources: dict[bytes, dict[bytes, list[bytes]]] = {}
+    last: Envelope | None = None
+    for _, envelope, body in spans:
+        if envelope is not last:
+            last = resource, scope = envelope
+            bodies = resources.setdefault(resource, {}).setdefault(scope, [])
+        bodies.append(body)
+    parts = []
+    for resource, scopes in resources.items():
+        inner = [b"\x12" + delimited(b"".join((scope, *bodies))) for scope, bodies in scopes.items()]
+        parts.append(b"\x0a" + delimited(b"".join((resource, *inner))))
+    return b"".join(parts)

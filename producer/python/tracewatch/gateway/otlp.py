@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from tracewatch.gateway.errors import UnreadableBody
 from tracewatch.protobuf import delimited, varint
-from tracewatch.records import ENVELOPE_FRAMING_BYTES, EncodedSpan, framed
+from tracewatch.records import EncodedSpan, envelope_bytes, framed
 from tracewatch.settings import MAX_RECORD_BYTES
 
 PROTOBUF = "application/x-protobuf"
@@ -95,15 +95,14 @@ def _received(request: ExportTraceServiceRequest) -> Received:
             scope = ScopeSpans(schema_url=scope_spans.schema_url)
             if scope_spans.HasField("scope"):
                 scope.scope.CopyFrom(scope_spans.scope)
-            scope_bytes = scope.SerializeToString()
+            envelope = resource_bytes, scope.SerializeToString()
             for span in scope_spans.spans:
                 encoded = span.SerializeToString()
-                size = len(encoded) + len(resource_bytes) + len(scope_bytes) + ENVELOPE_FRAMING_BYTES
-                if invalid := _reason_against(span, size):
+                if invalid := _reason_against(span, len(encoded) + envelope_bytes(envelope)):
                     rejected += 1
                     reason = reason or invalid
                     continue
-                spans.append((int.from_bytes(span.trace_id, "big"), resource_bytes, scope_bytes, framed(encoded)))
+                spans.append((span.trace_id, envelope, framed(encoded)))
     return Received(spans, rejected, reason)
 
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from tracewatch.gateway.errors import UnreadableBody
 from tracewatch.gateway.otlp import Received, parse_json
-from tracewatch.records import ENVELOPE_FRAMING_BYTES, EncodedSpan, framed
+from tracewatch.records import EncodedSpan, envelope_bytes, framed
 from tracewatch.settings import MAX_RECORD_BYTES
 
 _KINDS = {
@@ -58,13 +58,13 @@ def _encoded(zipkin_span: dict[str, Any]) -> EncodedSpan:
     resource.attributes.extend(
         _text(f"host.{name}", local[key]) for key, name in (("ipv4", "ip"), ("ipv6", "ip")) if local.get(key)
     )
-    resource_bytes = ResourceSpans(resource=resource).SerializeToString()
     scope_bytes = ScopeSpans(scope=scope).SerializeToString() if scope.ByteSize() else b""
+    envelope = ResourceSpans(resource=resource).SerializeToString(), scope_bytes
     span = _span(zipkin_span, trace_id, tags).SerializeToString()
-    size = len(span) + len(resource_bytes) + len(scope_bytes) + ENVELOPE_FRAMING_BYTES
+    size = len(span) + envelope_bytes(envelope)
     if size > MAX_RECORD_BYTES - 64:
         raise ValueError(f"{size} bytes exceed the limit of a record, {MAX_RECORD_BYTES} bytes")
-    return int.from_bytes(trace_id, "big"), resource_bytes, scope_bytes, framed(span)
+    return trace_id, envelope, framed(span)
 
 
 def _span(zipkin_span: dict[str, Any], trace_id: bytes, tags: dict[str, str]) -> Span:
