@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import StatusCode
 
@@ -201,6 +201,15 @@ def test_a_full_queue_drops_and_counts(nowhere: str, caplog: pytest.LogCaptureFi
     assert counters.dropped_spans_total == 5000
     assert counters.exported_spans_total == 0
     assert any("were not delivered before the end" in message for message in caplog.messages)
+
+
+def test_what_is_no_ended_span_is_dropped_and_counted(nowhere: str) -> None:
+    service = Service(nowhere, flush_timeout_s=0.1)
+    exporter = service.exporter
+    assert exporter.export([ReadableSpan("no context", resource=Resource.get_empty())]).name == "FAILURE"
+    assert exporter.counters.dropped_spans_total == 1
+    service.provider.shutdown()
+    assert exporter.counters.dropped_spans_total == 1
 
 
 def test_ending_a_span_does_not_wait_for_an_absent_kafka(nowhere: str) -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -33,6 +35,8 @@ CASES = [
     *((WITHOUT_DEFAULTS, case) for case in VECTORS["without_defaults"]["attributes"]),
 ]
 
+CARDS = [case["text"] for case in VECTORS["texts"] if case["masked"] != case["text"]]
+
 
 @pytest.mark.parametrize(("redaction", "case"), CASES, ids=[f"{case['key']}: {case['value']}" for _, case in CASES])
 def test_attributes_are_masked_as_everywhere(redaction: Redaction, case: dict[str, Any]) -> None:
@@ -43,6 +47,15 @@ def test_attributes_are_masked_as_everywhere(redaction: Redaction, case: dict[st
 @pytest.mark.parametrize("case", VECTORS["texts"], ids=[case["text"] for case in VECTORS["texts"]])
 def test_texts_are_masked_as_everywhere(case: dict[str, str]) -> None:
     assert Redaction().text(case["text"]) == case["masked"]
+
+
+digits_and_separators = st.text("0123456789 -.aé", max_size=40)
+
+
+@given(st.tuples(digits_and_separators, st.sampled_from([*CARDS, ""]), digits_and_separators).map("".join))
+@pytest.mark.parametrize("redaction", [Redaction(), CONFIGURED, WITHOUT_DEFAULTS])
+def test_where_nothing_may_be_masked_nothing_would_be(redaction: Redaction, text: str) -> None:
+    assert redaction.may_mask(text.encode()) or redaction.text(text) == text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from opentelemetry import propagate, trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 from opentelemetry.trace import Tracer
 from opentelemetry.util.types import AttributeValue
@@ -18,6 +18,7 @@ from opentelemetry.util.types import AttributeValue
 from tracewatch.exporter import KafkaSpanExporter, KafkaSpanProcessor
 from tracewatch.ids import NamedTraceIdGenerator
 from tracewatch.kept_errors import KeptErrors
+from tracewatch.processors import SpanProcessors
 from tracewatch.propagation import TracewatchPropagator
 from tracewatch.sampling import ErrorsToo, sampler_from_environment
 from tracewatch.settings import ProducerSettings
@@ -31,7 +32,7 @@ class _Pipeline(NamedTuple):
     """What configure made: one stream of spans, and a provider for each service name that this process plays."""
 
     sampler: Sampler | None
-    processors: SynchronousMultiSpanProcessor | None
+    processors: SpanProcessors | None
     exporter: KafkaSpanExporter
     providers: dict[str, TracerProvider]
 
@@ -131,7 +132,7 @@ def _made(
     span_exporter: KafkaSpanExporter,
     span_processors: tuple[SpanProcessor, ...],
 ) -> _Pipeline:
-    processors = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]
+    processors = SpanProcessors()
     for processor in span_processors:
         processors.add_span_processor(processor)
     provider = TracerProvider(

@@ -77,6 +77,7 @@ class SpanEncoder:
         body = self.span(span)
         if len(body) > _FITS_BYTES:
             body = self._fitting(span, body, envelope)
+        # The trace id is a span's first field.
         return body[2:18], envelope, framed(body)
 
     def span(self, span: EndedSpan, max_text_length: int | None = None) -> bytes:
@@ -92,22 +93,20 @@ class SpanEncoder:
             events, links,
             status, _, _,
         ) = span  # fmt: skip
-        # The trace id is first: that is where ``encoded`` finds it.
-        parts = [b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")]
-        if trace_state:
-            parts.append(b"\x1a" + text(trace_state.to_header()))
-        all_flags = _FLAGS
-        if parent is not None:
-            parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
-            if parent.is_remote:
-                all_flags = _REMOTE_FLAGS
         if max_text_length is not None:
             name = self._redaction.text(name)[:max_text_length]
-        parts.append(self._names.get(name) or self._named(name))
-        parts.append(_KINDS[kind._value_])
-        parts.append(_start_and_end(0x39, start, 0x41, end))
-        if attributes:
-            parts.append(self._of_spans.encoded(attributes, max_text_length))
+        parts = [
+            b"\x0a\x10",
+            trace_id.to_bytes(16, "big"),
+            b"\x12\x08",
+            span_id.to_bytes(8, "big"),
+            b"\x1a" + text(trace_state.to_header()) if trace_state else b"",
+            b"" if parent is None else b"\x22\x08" + parent[1].to_bytes(8, "big"),
+            self._names.get(name) or self._named(name),
+            _KINDS[kind._value_],
+            _start_and_end(0x39, start, 0x41, end),
+            self._of_spans.encoded(attributes, max_text_length),
+        ]
         if dropped_attributes:
             parts.append(b"\x50" + varint(dropped_attributes))
         if events is not None:
@@ -124,7 +123,8 @@ class SpanEncoder:
             message = self._redaction.text(status.description or "")
             body = b"\x12" + text(message[:max_text_length] if max_text_length else message) if message else b""
             parts.append(b"\x7a" + delimited(body + bytes((0x18, status.status_code.value))))
-        parts.append(all_flags[flags & 0xFF])
+        # The parent's third field: whether it is remote.
+        parts.append((_FLAGS if parent is None or not parent[2] else _REMOTE_FLAGS)[flags & 0xFF])
         return b"".join(parts)
 
     def _fitting(self, span: EndedSpan, body: bytes, envelope: Envelope) -> bytes:

@@ -13,8 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import StatusCode
 
@@ -121,13 +120,11 @@ class KafkaSpanProcessor(SpanProcessor):
     def __init__(self, exporter: KafkaSpanExporter) -> None:
         self.exporter = exporter
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing is known of a span that has not ended."""
-
     def on_end(self, span: ReadableSpan) -> None:
         """Queue the span if its trace is sampled."""
-        context = span.context
-        if context is not None and context.trace_flags & 1:
+        context = span._context
+        # The fourth field: the trace flags.
+        if context is not None and context[3] & 1:
             self.exporter.offer(span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

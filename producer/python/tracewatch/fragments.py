@@ -61,12 +61,14 @@ class AttributeFragments(dict[tuple[str, Any], bytes]):
     def __missing__(self, pair: tuple[str, Any]) -> bytes:
         key, value = pair
         of_key = self._keys.get(key) or self._key(key)
-        if type(value) is str and not of_key.is_secret:
-            data = utf8(self._redaction.text(value))
+        if of_key.is_secret or type(value) is not str:
+            fragment = self._other(key, value)
+        else:
+            data = utf8(value)
+            if self._redaction.may_mask(data):
+                data = utf8(self._redaction.text(value))
             size = len(data)
             fragment = (of_key.heads.get(size) or self._head(of_key, size)) + data
-        else:
-            fragment = self._other(key, value)
         if of_key.kept < _CACHED_VALUES_OF_A_KEY and len(fragment) <= _CACHED_FRAGMENT_BYTES and not of_key.is_secret:
             self[pair] = fragment
             of_key.kept += 1

@@ -1,6 +1,7 @@
 """Trace and span ids: random, unless the caller named the trace without naming a span."""
 
 from contextvars import ContextVar
+from random import getrandbits
 
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
@@ -13,4 +14,4 @@ class NamedTraceIdGenerator(RandomIdGenerator):
 
     def generate_trace_id(self) -> int:
         """A 128-bit id, never 0."""
-        return named_trace_id.get() or super().generate_trace_id()
+        return named_trace_id.get() or getrandbits(128) or super().generate_trace_id()

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import StatusCode
 
 # Beyond these, spans are let go: a bound for traces whose root never ends.
@@ -23,9 +22,6 @@ class KeptErrors(SpanProcessor):
         self._export = export
         self._held: dict[int, list[ReadableSpan]] = {}
         self._lock = threading.Lock()
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing is known of a span that has not ended."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hold an unsampled span; at its local root, export or forget the trace."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tracewatch.partitioning import partitions_of
-from tracewatch.protobuf import delimited, varint
+from tracewatch.protobuf import varint
 
 # What a span lies in: a ``ResourceSpans`` without its scope_spans and a ``ScopeSpans`` without its spans.
 Envelope = tuple[bytes, bytes]
@@ -83,8 +83,11 @@ def _value(spans: list[EncodedSpan]) -> bytes:
             last = resource, scope = envelope
             bodies = resources.setdefault(resource, {}).setdefault(scope, [])
         bodies.append(body)
-    parts = []
+    # Joined once, not at every level: a record is large enough for its copies to cost what its grouping costs.
+    pieces: list[bytes] = []
     for resource, scopes in resources.items():
-        inner = [b"\x12" + delimited(b"".join((scope, *bodies))) for scope, bodies in scopes.items()]
-        parts.append(b"\x0a" + delimited(b"".join((resource, *inner))))
-    return b"".join(parts)
+        inner = [resource]
+        for scope, bodies in scopes.items():
+            inner += (b"\x12", varint(len(scope) + sum(map(len, bodies))), scope, *bodies)
+        pieces += (b"\x0a", varint(sum(map(len, inner))), *inner)
+    return b"".join(pieces)

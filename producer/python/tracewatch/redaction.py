@@ -25,6 +25,8 @@ SECRET_KEYS: Final = (
 _CARD: Final = re.compile(r"[2-6](?<![0-9A-Za-z.].)(?<!\d[ -].)(?:[ -]?\d){13,18}(?![0-9A-Za-z])(?![ .-]\d)", re.ASCII)
 _SHORTEST_CARD: Final = 14
 _SMALLEST_CARD: Final = 10**13
+# To count digits takes half of the time of the expression, which looks at one character after another.
+_IS_DIGIT: Final = bytes(0x30 <= byte <= 0x39 for byte in range(256))
 # By the first digits: Mastercard, Diners, American Express, JCB, Visa, Discover and Maestro.
 _BRANDS: Final = re.compile(r"(?:2[2-7]|30|3[4-9]|4|5[0-8]|6)\d+", re.ASCII)
 _SEPARATORS: Final = str.maketrans("", "", " -")
@@ -77,6 +79,12 @@ class Redaction:
         if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
             return [self.value(inner) for inner in value]
         return value
+
+    def may_mask(self, data: bytes) -> bool:
+        """Whether ``text`` may find a secret in a text of these UTF-8 bytes; False is certain."""
+        if self._patterns:
+            return True
+        return self._cards and data.translate(_IS_DIGIT).count(1) >= _SHORTEST_CARD
 
     def text(self, text: str) -> str:
         """``text`` with the secrets in it masked."""
