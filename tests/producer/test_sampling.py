@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, DEFAULT_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from tracewatch.errors import InvalidSetting
@@ -16,6 +17,7 @@ from tracewatch.headers import HeaderTraceState
 from tracewatch.kept_errors import KeptErrors
 from tracewatch.sampling import (
     ErrorsToo,
+    Everything,
     PerRoute,
     RateLimited,
     Ratio,
@@ -48,6 +50,22 @@ def test_a_lower_ratios_traces_are_among_a_higher_ones(trace_id: int, one: float
     assert sampled(Ratio(higher), trace_id) or not sampled(Ratio(lower), trace_id)
     assert sampled(Ratio(1.0), trace_id)
     assert not sampled(Ratio(0.0), trace_id)
+
+
+@pytest.mark.parametrize("trace_id", [0, 1])
+@pytest.mark.parametrize("is_remote", [False, True])
+@pytest.mark.parametrize("flags", [0, 1, 2, 3])
+@pytest.mark.parametrize("state", [None, HeaderTraceState.of({"a": "b"})])
+def test_everything_decides_as_the_sdks_default(
+    trace_id: int, is_remote: bool, flags: int, state: HeaderTraceState | None
+) -> None:
+    parent = SpanContext(trace_id, 2, is_remote, TraceFlags(flags), state)
+    context = trace.set_span_in_context(NonRecordingSpan(parent), Context())
+    for where in (context, Context()):
+        ours, theirs = (each.should_sample(where, 7, "s", None, {"k": 1}) for each in (Everything(), DEFAULT_ON))
+        assert (ours.decision, ours.attributes) == (theirs.decision, theirs.attributes)
+        assert ours.trace_state == theirs.trace_state
+    assert Everything().get_description() == DEFAULT_ON.get_description()
 
 
 @pytest.mark.parametrize(
@@ -141,7 +159,8 @@ def test_opentelemetrys_variables_choose_the_consistent_sampler(name: str) -> No
 
 def test_other_samplers_are_opentelemetrys_and_a_wrong_ratio_names_its_variable() -> None:
     assert sampler_from_environment({"OTEL_TRACES_SAMPLER": "always_off"}) is None
-    assert sampler_from_environment({}) is None
+    assert isinstance(sampler_from_environment({}), Everything)
+    assert isinstance(sampler_from_environment({"OTEL_TRACES_SAMPLER": "parentbased_always_on"}), Everything)
     for wrong in ("x", "1.5", "nan"):
         with pytest.raises(InvalidSetting, match="OTEL_TRACES_SAMPLER_ARG"):
             sampler_from_environment({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": wrong})

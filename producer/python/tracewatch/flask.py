@@ -58,11 +58,14 @@ class TracingMiddleware:
 def _before_request() -> None:
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
-        g.trace_id = f"{context.trace_id:032x}"
-        g.span_id = f"{context.span_id:016x}"
-    if (rule := request.url_rule) is not None:
+        # The objects behind Flask's proxies: through these each attribute would cost a microsecond.
+        of_request = g._get_current_object()
+        of_request.trace_id = f"{context.trace_id:032x}"
+        of_request.span_id = f"{context.span_id:016x}"
+    current = request._get_current_object()  # type: ignore[attr-defined]
+    if (rule := current.url_rule) is not None:
         # Flask takes its request out of the environ before the WSGI layer has it back: what that needs stays there.
-        request.environ[_ROUTE] = rule.rule
+        current.environ[_ROUTE] = rule.rule
 
 
 def _record_exception(sender: Flask, exception: BaseException, **_: object) -> None:

@@ -113,6 +113,31 @@ class RateLimited(Sampler):
             return True
 
 
+class Everything(ParentBased):
+    """OpenTelemetry's default: every new trace, and what the parent says of others; at half of its cost."""
+
+    def __init__(self) -> None:
+        super().__init__(ALWAYS_ON)
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """Look at the parent once."""
+        parent = trace.get_current_span(parent_context).get_span_context()
+        if not parent.is_valid:
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+        if parent.trace_flags & 1:
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, parent.trace_state)
+        return SamplingResult(Decision.DROP, None, parent.trace_state)
+
+
 class PerRoute(Sampler):
     """Another sampler for each route. For roots.
 
@@ -193,11 +218,13 @@ def parent_based(root: Sampler) -> Sampler:
 
 
 def sampler_from_environment(environ: Mapping[str, str] = os.environ) -> Sampler | None:
-    """OTEL_TRACES_SAMPLER's ratio samplers in their consistent form; None leaves the others to OpenTelemetry.
+    """The default, and OTEL_TRACES_SAMPLER's ratio samplers in their consistent form; None leaves others to the SDK.
 
     Raises InvalidSetting for an OTEL_TRACES_SAMPLER_ARG that is no ratio.
     """
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower()
+    if name in ("", "parentbased_always_on"):
+        return Everything()
     if name not in ("traceidratio", "parentbased_traceidratio"):
         return None
     text = environ.get("OTEL_TRACES_SAMPLER_ARG") or "1.0"
@@ -255,6 +282,7 @@ __all__ = [
     "ALWAYS_OFF",
     "ALWAYS_ON",
     "ErrorsToo",
+    "Everything",
     "PerRoute",
     "RateLimited",
     "Ratio",
