@@ -29,7 +29,7 @@ from bench.figures import Figure, tell
 
 OURS = "tracewatch to kafka"
 #: Times what goes without exporting, or without tracing.
-SPAN_RATIO, REQUEST_RATIO = 1.6, 2.2
+SPAN_RATIO, REQUEST_RATIO = 1.5, 2.2
 SPANS = 8_000
 REQUESTS = 3_000
 WARM_UP = 500
@@ -94,7 +94,6 @@ def compare(unit: str, variants: tuple[str, ...], broker: str, rounds: int) -> d
 def run_variant(unit: str, variant: str, broker: str) -> dict[str, float]:
     """One process's figures."""
     command = [sys.executable, "-m", "bench.producer", "--variant", unit, variant]
-    # One core for the service, as it would have: the broker keeps off it.
     environment = {**os.environ, "TRACEWATCH_KAFKA_BOOTSTRAP_SERVERS": broker, "OTEL_SEMCONV_STABILITY_OPT_IN": "http"}
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if outcome.returncode:
