@@ -52,7 +52,7 @@ def main() -> None:
         "--rounds", type=int, default=3, help="of ours, bare and with the router, in turns; medians (3)"
     )
     options = parser.parse_args()
-    tell([Figure("live memory, beyond a span's own bytes", live_bytes_per_span(50_000), "bytes a span", 200)])
+    tell([Figure("live memory, beyond a span's own bytes", live_bytes_per_span(200_000), "bytes a span", 200)])
     with tempfile.TemporaryDirectory() as folder, ApacheKafka(log_path=Path(folder) / "kafka.log") as kafka:
         asyncio.run(
             _through_kafka(kafka.bootstrap_servers, Path(folder), options.spans, options.paced_s, options.rounds)

@@ -126,7 +126,7 @@ class AlertingAgent:
     async def _on_records(self, stream: Any) -> None:
         async for event in stream.noack().events():
             async with self._publishing:
-                await self._on_messages([event.message, *at_hand(self._app, stream, FINDINGS_AT_ONCE - 1)])
+                await self._on_messages(at_hand(self._app, stream, event, FINDINGS_AT_ONCE))
 
     async def _on_messages(self, messages: Sequence[Any]) -> None:
         """Judge what is next; then tell of it all."""

@@ -15,9 +15,10 @@ from stream.transport import together
 
 logger = logging.getLogger(__name__)
 
-#: Records of spans that are taken in one go: enough traces to analyse at once, and little enough for others to have a
-#: turn soon (records of a hundred spans: within 60 ms on a slow machine).
-RECORDS_AT_ONCE = 32
+#: Records of spans that are taken in one go, and their bytes: what many have in common is done once, and others have a
+#: turn soon (records of a hundred spans: within 10 ms).
+RECORDS_AT_ONCE = 128
+BYTES_AT_ONCE = 4 * 1024 * 1024
 
 
 class Fetched(NamedTuple):
@@ -47,15 +48,21 @@ def last_fetch(app: faust.App, tp: TP) -> Fetched | None:
     return Fetched(state.position, state.highwater, max(0.0, time.time() - state.timestamp / 1000))
 
 
-def at_hand(app: faust.App, stream: Any, limit: int) -> list[Any]:
-    """Messages that lie behind the one that ``stream`` gave last, taken without a turn of Faust's for each."""
+def at_hand(app: faust.App, stream: Any, event: Any, most: int = RECORDS_AT_ONCE) -> list[Any]:
+    """The messages of an event that ``stream`` gave, and of those behind it, taken without a turn of Faust's for each.
+
+    Until there are ``most``, or their bytes are enough; the last event is taken whole.
+    """
     queue = stream.channel.queue
-    messages: list[Any] = []
-    while len(messages) < limit and not queue.empty():
+    messages = [*together(event.message)]
+    size = sum(len(message.value or b"") for message in messages)
+    while len(messages) < most and size < BYTES_AT_ONCE and not queue.empty():
         message = queue.get_nowait().message
         # As the stream itself does: what was handed out before a rebalance is not looked at.
         if message.generation_id == app.consumer_generation_id and app.flow_control.is_active():
-            messages += together(message)
+            these = together(message)
+            messages += these
+            size += sum(len(message.value or b"") for message in these)
     return messages
 
 

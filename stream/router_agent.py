@@ -10,12 +10,12 @@ import faust
 from faust.types import TP
 
 from stream.attempt import attempt
-from stream.consumer_access import RECORDS_AT_ONCE, at_hand, commit, last_fetch, seek, starts
+from stream.consumer_access import at_hand, commit, last_fetch, seek, starts
 from stream.continuity import Cursor
 from stream.outgoing import Outgoing, OutgoingRecord
 from stream.outlet import Outlet
 from stream.router import Gathering, decode_record, split_by_partition
-from stream.transport import TOGETHER, together
+from stream.transport import TOGETHER
 from stream.watermark import changed_watermarks
 from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
@@ -71,8 +71,7 @@ class RouterAgent:
         async for event in stream.noack().events():
             due: list[Any] = []
             missing: dict[TP, Cursor] = {}
-            messages = together(event.message)
-            for message in (*messages, *at_hand(self._app, stream, RECORDS_AT_ONCE - len(messages))):
+            for message in at_hand(self._app, stream, event):
                 cursor = self._cursors.get(message.tp)
                 if cursor is None:
                     continue  # of an assignment that is over: it comes again

@@ -27,7 +27,7 @@ from stream.hooks import Hooks
 from stream.outgoing import Outgoing, OutgoingRecord
 from stream.outlet import Outlet
 from stream.pipeline import Pipeline, Rules, Tally
-from stream.transport import TOGETHER, together
+from stream.transport import TOGETHER
 from stream.watermark import changed_watermarks, watermark
 from tracecore.batch_decoding import decode_together
 from tracecore.dead_letter import dead_letter_headers
@@ -179,8 +179,7 @@ class SpanAgent:
             missing: dict[TP, Source] = {}
             while is_warming():  # noqa: ASYNC110 (a thread ends it, which knows no loop)
                 await asyncio.sleep(WARMING_STEP_S)
-            messages = [*together(event.message)]
-            messages += at_hand(self._app, stream, RECORDS_AT_ONCE - len(messages))
+            messages = at_hand(self._app, stream, event)
             async with self._publishing:
                 await self._outlet.send(self._taken_of(messages, missing))
                 if time.monotonic() - self._closed_at >= CLOSE_TOGETHER_S:

@@ -41,9 +41,11 @@ async def test_records_of_a_partition_come_in_their_order_some_at_a_time(
 
     async def read(stream: Any) -> None:
         async for event in stream.noack().events():
-            messages = together(event.message)
-            at_once[event.message.topic].append(len(messages))
-            for message in [*messages, *at_hand(app, stream, 1)]:
+            its = together(event.message)
+            at_once[event.message.topic].append(len(its))
+            messages = at_hand(app, stream, event, len(its) + 1)
+            assert messages[: len(its)] == its
+            for message in messages:
                 seen[message.topic][message.tp.partition].append(message)
             if all(sum(map(len, its.values())) >= RECORDS for its in seen.values()):
                 are_read.set()
