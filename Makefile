@@ -11,10 +11,10 @@ PYTHON ?= $(shell .ci/python)
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
-# Two files of tests side by side, each process with a broker and a database of its own: most tests wait for servers.
+# Three files of tests side by side, each process with a broker and a database of its own: most tests wait for servers.
 # What fails is tried once more and named in the summary (RERUN): a machine may be busy, but a test that needs the
 # second try is a defect, of the test or of ours. TOGETHER= tries once, one after the other.
-TOGETHER ?= --numprocesses 2 --dist loadfile --reruns 1
+TOGETHER ?= --numprocesses 3 --dist loadfile --reruns 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format lint types contracts go eval bench fuzz audit chaos soak clean system-packages
@@ -66,7 +66,7 @@ $(VENV)/.compiled: $(COMPILED) | $(VENV)/.runtime
 	@$(BIN)/python -m stream.compiled
 	@touch $@
 
-# A demo has not the load for which a sink would load this; two processes of tests would compile it side by side.
+# A demo has not the load for which a sink would load this; several processes of tests would compile it side by side.
 ROWS := sink/kernels.py sink/detail.py sink/rows.py
 $(VENV)/.compiled-rows: $(ROWS) | $(VENV)/.runtime
 	@echo "tracewatch: compiling the making of rows"
