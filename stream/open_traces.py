@@ -153,14 +153,12 @@ class OpenTraces:
             )
             if met == trace_rows.NONE:
                 break
-            if met == trace_rows.FULL:
-                self._make_room_for_closed()
-            elif met == trace_rows.TWIN:
+            if met == trace_rows.TWIN:
                 record, at = place[:2].tolist()
                 self._settle_twin(columns, at, source, *rows[record, 2:].tolist())
                 place[1] += 1
             else:
-                self._keep_apart(met)
+                self._settle(met)
         self._budget.held += int(board["held"][0]) - held
 
     def _advance(self, now_ns: int) -> None:
@@ -172,11 +170,15 @@ class OpenTraces:
             met = trace_rows.advance(*self._store, self._sources.uses, now_ns, self._limits)
             if met == trace_rows.NONE:
                 break
-            if met == trace_rows.FULL:
-                self._make_room_for_closed()
-            else:
-                self._keep_apart(met)
+            self._settle(met)
         self._budget.held += int(self._board["held"][0]) - held
+
+    def _settle(self, met: int) -> None:
+        """Do what ``trace_rows.advance`` stopped for."""
+        if met == trace_rows.FULL:
+            self._make_room_for_closed()
+        else:
+            self._keep_apart(met)
 
     def _shed(self) -> None:
         """Make room: forget what has closed, oldest first; then close what is open, oldest first. Nothing is lost."""

@@ -140,15 +140,15 @@ class Pipeline:
         """``take`` of each, in their order. If a hook raises, none of several is taken; one alone is."""
         if len(records) > 1 and self.windows.due_ns(max(one.arrival_ns for one in records)) is not None:
             return [outgoing for one in records for outgoing in self.take_together([one], is_known)]
-        found = [] if is_known else attempt(self._judged, records)
-        if isinstance(found, Exception):
-            if len(records) > 1:
-                raise found
-            self._closing.add(self, self.assembler.add(records))
-            raise found
+        judged = [] if is_known else attempt(self._judged, records)
+        bug, found = (judged, []) if isinstance(judged, Exception) else (None, judged)
+        if bug is not None and len(records) > 1:
+            raise bug
         named = {at: [bytes.fromhex(finding.trace_id) for finding in findings] for at, findings in found}
         records = [one._replace(interesting=named.get(at, ())) for at, one in enumerate(records)] if named else records
         self._closing.add(self, self.assembler.add(records))
+        if bug is not None:
+            raise bug
         return self._findings([finding for _, findings in found for finding in findings]) + self._windows_due()
 
     def _judged(self, records: Sequence[Arrived]) -> list[tuple[int, list[Finding]]]:

@@ -94,6 +94,10 @@ class Source:
         needed = [p.first_offset for p in self.pipelines.values()]
         return watermark(self.next_offset, min((offset for offset in needed if offset is not None), default=None))
 
+    def came_to(self, arrival_ns: int, now_s: float) -> None:
+        """Records told this time, at this time of our own clock."""
+        self.told_ns, self.told_at = max(arrival_ns, self.told_ns), now_s
+
     def forget_guess(self) -> None:
         """The first record came: its time counts, not what was guessed."""
         self.is_guess = False
@@ -282,8 +286,8 @@ class SpanAgent:
             logger.error("bug at one of %d records", len(records), exc_info=taken)
             return [outgoing for message, spans in records for outgoing in self._taken(message, source, spans)]
         self.records_total += len(records)
-        self.last_progress_at = source.told_at = time.monotonic()
-        source.told_ns = max(source.told_ns, *(one.arrival_ns for one in arrived))
+        self.last_progress_at = time.monotonic()
+        source.came_to(max(one.arrival_ns for one in arrived), self.last_progress_at)
         return taken
 
     def _taken(self, message: Any, source: Source, spans: RecordSpans | None) -> list[Outgoing]:
@@ -320,7 +324,7 @@ class SpanAgent:
         except MalformedPayload as error:
             return [self._dead_letter(message, message.value or b"", str(error))]
         arrival_ns = self._arrival_ns(message)
-        source.told_ns, source.told_at = max(arrival_ns, source.told_ns), self.last_progress_at
+        source.came_to(arrival_ns, self.last_progress_at)
         out = pipeline.take(taken, offset, arrival_ns, is_known)
         for span in rejected:
             out.append(self._dead_letter(message, span.request, span.reason))

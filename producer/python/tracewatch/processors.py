@@ -1,7 +1,7 @@
 """A provider's span processors, each called only for what it has something to do at."""
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, SynchronousMultiSpanProcessor
+from opentelemetry.sdk.trace import Span, SpanProcessor, SynchronousMultiSpanProcessor
 
 
 class SpanProcessors(SynchronousMultiSpanProcessor):
@@ -25,11 +25,6 @@ class SpanProcessors(SynchronousMultiSpanProcessor):
         """A span starts."""
         for each in self._at_start:
             each.on_start(span, parent_context=parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """A span has ended."""
-        for each in self._span_processors:
-            each.on_end(span)
 
     def _on_ending(self, span: Span) -> None:
         for each in self._before_end:
