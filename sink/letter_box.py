@@ -30,11 +30,15 @@ class LetterBox:
         self._producer: Producer | None = None
 
     def send(self, letters: Sequence[Letter]) -> None:
-        """Return when Kafka has them all. Raises ``StoreAway`` if it has not: send them all again."""
+        """Return when Kafka has them all. Raises ``StoreAway`` if it has not: send them all again.
+
+        Of what is larger than Kafka takes back, the value is left out; then all that is not ours: where it stood, and
+        why it is here, still come.
+        """
         too_large = self._too_large(letters)
-        # Larger than Kafka takes back: its headers still tell where it stands.
-        if too_large and self._too_large([letter._replace(value=b"") for letter in too_large]):
-            raise StoreAway("dead letters cannot be written to Kafka: their headers alone are too large")
+        too_large = self._too_large([letter._replace(value=b"") for letter in too_large])
+        if self._too_large([letter.bare for letter in too_large]):
+            raise StoreAway(f"dead letters cannot be written to Kafka: {self._topic} takes no record of 3 kB")
 
     def _too_large(self, letters: Sequence[Letter]) -> list[Letter]:
         """Send them, but for those that Kafka finds too large."""

@@ -44,6 +44,15 @@ class Letter(NamedTuple):
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
 
+    @property
+    def bare(self) -> "Letter":
+        """Without all that is not ours, which stands behind ours: a few kilobytes, whatever it was."""
+        ours: dict[str, bytes] = {}
+        for name, value in self.headers:
+            if name in _OUR_HEADERS:
+                ours.setdefault(name, value)
+        return Letter(None, b"", tuple(ours.items()))
+
 
 def record_letter(record: Record, reason: str) -> Letter:
     """A whole record that cannot be read or stored; its own headers follow ours."""

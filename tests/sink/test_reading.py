@@ -17,13 +17,14 @@ from quickstart.embedded_broker import EmbeddedBroker
 from sink.batches import Record
 from sink.errors import KafkaAway, StoreAway
 from sink.letter_box import LARGEST_BYTES, LetterBox
-from sink.letters import Letter
+from sink.letters import Letter, StoredLetter, record_letter
 from sink.reading import SAID_AGAIN_S, Partition, Reader, client_logger
 from tests import services
 from tests.conftest import environment_of
 from tests.services import KafkaServer
 from tests.sink.builders import checkout_trace, records_of, trace_of
 from tests.sink.harness import SinkProcess, consumed, eventually, produce, query, stored_offsets, told_offsets
+from tracecore.dead_letter import REASON_HEADER
 from tracecore.settings import KafkaSettings
 from tracecore.topics import Topics
 
@@ -295,10 +296,22 @@ def test_letters_are_at_kafka_when_they_are_sent(kafka: KafkaServer, make_topics
     ]
 
 
+def test_a_letter_of_large_headers_still_says_where_it_stood_and_why(
+    kafka: KafkaServer, topics: Topics, make_topic: Callable[..., str]
+) -> None:
+    make_topic(topics.dead_letters, config={"max.message.bytes": "1000"})
+    record = Record(topics.traces, 3, 17, 0, b"key", b"value", (("long", bytes(1000)), (REASON_HEADER, bytes(1000))))
+    LetterBox(settings_of(kafka.bootstrap_servers, topics)).send([record_letter(record, "it is odd")])
+    (found,) = consumed(kafka.bootstrap_servers, topics.dead_letters, 1)
+    stored = StoredLetter("", 0, found.key, found.value or b"", tuple(found.headers))
+    assert (stored.key, stored.value, stored.own_headers) == (None, b"", ())
+    assert (stored.origin, stored.reason) == (f"{topics.traces}[3]@17", "it is odd")
+
+
 def test_letters_that_nobody_takes_are_to_be_sent_again(
     kafka: KafkaServer, topics: Topics, make_topic: Callable[..., str]
 ) -> None:
-    make_topic(topics.dead_letters, config={"max.message.bytes": "300"})
+    make_topic(topics.dead_letters, config={"max.message.bytes": "100"})
     box = LetterBox(settings_of(kafka.bootstrap_servers, topics))
-    with pytest.raises(StoreAway, match="their headers alone"):
-        box.send([Letter(b"key", b"value", (("long", bytes(1000)),))])
+    with pytest.raises(StoreAway, match="takes no record"):
+        box.send([record_letter(Record(topics.traces, 3, 17, 0, b"key", b"value"), "it is odd")])
