@@ -9,12 +9,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
 from tracecore.record_spans import RecordSpans
 from tracecore.span import Span, identity, truer
+
+_SECOND_NS = 1_000_000_000
+_END_OF_TIME_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,41 @@ class Arrived(NamedTuple):
     interesting: Sequence[bytes] = ()
 
 
+class SpanHolder(Protocol):
+    """What holds spans of a ``SpanBudget``: an assembler."""
+
+    @property
+    def oldest_closed_ns(self) -> int | None:
+        """When the trace closed that is remembered for the longest time (arrival); None if none is."""
+
+    def forget(self, spans: int, until_ns: int) -> None:
+        """Let traces that closed until then go, oldest first, until so many spans have gone; one at least."""
+
+
 @dataclass(slots=True)
 class SpanBudget:
     """How many spans a worker holds in memory, over all its partitions, and how many it may."""
 
     limit: int
     held: int = 0
+    holders: list[SpanHolder] = field(default_factory=list)
+
+    def make_room(self, spans: int) -> bool:
+        """Have closed traces forgotten, of all partitions the oldest first; True if so many more may be held then.
+
+        Oldest to the second. A partition that is new to a worker must not pay for what its others remember.
+        """
+        while (excess := self.held + spans - self.limit) > 0:
+            remembering = [
+                (closed_ns, place)
+                for place, holder in enumerate(self.holders)
+                if (closed_ns := holder.oldest_closed_ns) is not None
+            ]
+            if not remembering:
+                return False
+            (_, first), *others = sorted(remembering)
+            self.holders[first].forget(excess, others[0][0] + _SECOND_NS if others else _END_OF_TIME_NS)
+        return True
 
 
 @dataclass(slots=True)
@@ -159,6 +191,7 @@ class Assembler:
         self._opened = 0
         self._now_ns = 0
         self.counts = Counts()
+        budget.holders.append(self)
 
     @property
     def open_traces(self) -> int:
@@ -183,7 +216,10 @@ class Assembler:
         Of spans with one identity the truer is kept (``span.identity``, ``span.truer``). O(1) a span.
         """
         closed: list[Revision] = []
+        # Room for all of them, if there is so much; else for one record after another.
+        self._budget.make_room(sum(len(one.spans) for one in records))
         for spans, offset, arrival_ns, interesting in records:
+            self._budget.make_room(len(spans))
             closed += self.advance(arrival_ns)
             for span in spans:
                 trace = self._taken(span, offset, arrival_ns)
@@ -238,10 +274,28 @@ class Assembler:
         """The spans of every open trace, for a successor."""
         return [list(trace.spans.values()) for trace in self._open.values()]
 
+    @property
+    def oldest_closed_ns(self) -> int | None:
+        """When the trace closed that is remembered for the longest time (arrival); None if none is."""
+        for closed_ns, _ in self._recent.values():
+            return closed_ns
+        return None
+
+    def forget(self, spans: int, until_ns: int) -> None:
+        """Let traces that closed until then go, oldest first, until so many spans have gone; one at least."""
+        enough = self._budget.held - spans
+        while self._budget.held > enough and self._recent:
+            closed_ns, trace = next(iter(self._recent.values()))
+            if closed_ns > until_ns:
+                break
+            self._forget(trace)
+            self.counts.forgotten_early += 1
+
     def drop(self) -> None:
         """Give the worker's budget back; this assembler is not used any more."""
         for trace in [*self._open.values(), *(trace for _, trace in self._recent.values())]:
             self._budget.held -= len(trace.spans)
+        self._budget.holders.remove(self)
         self._open.clear()
         self._recent.clear()
         self._timers.clear()
@@ -329,12 +383,9 @@ class Assembler:
         self._budget.held -= len(trace.spans)
 
     def _shed(self) -> list[Revision]:
-        """Make room: forget what has closed, oldest first; then close what is open, oldest first. Nothing is lost."""
+        """Where there is no room even so, close what is open, oldest first. Nothing is lost."""
         closed: list[Revision] = []
-        while self._budget.held > self._budget.limit and self._recent:
-            self._forget(next(iter(self._recent.values()))[1])
-            self.counts.forgotten_early += 1
-        while self._budget.held > self._budget.limit and self._open:
+        while not self._budget.make_room(0) and self._open:
             trace = next(iter(self._open.values()))
             closed.append(self._closed(trace, "max_spans", shed=True))
             self._forget(trace)

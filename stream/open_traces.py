@@ -56,6 +56,7 @@ class OpenTraces:
             closed_traces=np.zeros(_FIRST_ROWS, CLOSED_TRACE),
             closed_spans=np.zeros(_FIRST_ROWS, HELD_SPAN),
         )
+        budget.holders.append(self)
 
     @property
     def open_traces(self) -> int:
@@ -92,7 +93,7 @@ class OpenTraces:
         ``ValueError`` for spans that no decoder makes: their numbers or ids do not fit.
         """
         held = [(one, _in_columns(one.spans)) for one in records]
-        if len(held) > 1 and self._budget.held + sum(len(spans) for _, spans in held) > self._budget.limit:
+        if not self._budget.make_room(sum(len(spans) for _, spans in held)) and len(held) > 1:
             # What is let go hangs on what was held at each.
             return RevisionColumns.joined([self.add([one]) for one in records])
         for _, group in groupby(held, lambda one: id(one[1].columns)):
@@ -132,8 +133,21 @@ class OpenTraces:
             at = int(traces["after"][at])
         return open_
 
+    @property
+    def oldest_closed_ns(self) -> int | None:
+        """When the trace closed that is remembered for the longest time (arrival); None if none is."""
+        first = self._board["first_recent"][0]
+        return int(self._store.traces["since_ns"][first]) if first >= 0 else None
+
+    def forget(self, spans: int, until_ns: int) -> None:
+        """Let traces that closed until then go, oldest first, until so many spans have gone; one at least."""
+        held = int(self._board["held"][0])
+        trace_rows.forget(self._store, self._sources.uses, spans, until_ns)
+        self._budget.held += int(self._board["held"][0]) - held
+
     def drop(self) -> None:
         """Give the worker's budget back; this assembler is not used any more."""
+        self._budget.holders.remove(self)
         held = int(self._board["held"][0])
         trace_rows.drop(self._store, self._sources.uses)
         self._budget.held -= held
@@ -181,8 +195,8 @@ class OpenTraces:
             self._keep_apart(met)
 
     def _shed(self) -> None:
-        """Make room: forget what has closed, oldest first; then close what is open, oldest first. Nothing is lost."""
-        while self._budget.held > self._budget.limit:
+        """Where there is no room even so, close what is open, oldest first. Nothing is lost."""
+        while not self._budget.make_room(0):
             held = int(self._board["held"][0])
             excess = self._budget.held - self._budget.limit
             is_done = trace_rows.shed(self._store, self._sources.uses, self.now_ns, excess)
@@ -282,6 +296,7 @@ def warm_up() -> None:
     trace_rows.take(*store, uses, table, 0, rows, marks, place, limits)
     trace_rows.advance(*store, uses, 0, limits)
     trace_rows.finish(store, 0, limits)
+    trace_rows.forget(store, uses, 0, 0)
     trace_rows.shed(store, uses, 0, 0)
     trace_rows.drop(store, uses)
     trace_rows.found_trace(store, 0, 0)

@@ -224,13 +224,20 @@ def finish(store, now_ns, limits):
 
 
 @uncounted
-def shed(store, uses, now_ns, excess):
-    """Let so many spans go; False if there is no room for what closes."""
+def forget(store, uses, spans, until_ns):
+    """Let traces that closed until then go, oldest first, until so many spans have gone."""
     board, traces = store.board[0], store.traces
-    enough = board.held - excess
-    while board.held > enough and board.first_recent >= 0:
+    enough = board.held - spans
+    while board.held > enough and board.first_recent >= 0 and traces[board.first_recent].since_ns <= until_ns:
         _forget(store, uses, board.first_recent)
         board.forgotten_early += 1
+
+
+@uncounted
+def shed(store, uses, now_ns, spans):
+    """Close what is open, oldest first, until so many spans have gone; False if there is no room for what closes."""
+    board, traces = store.board[0], store.traces
+    enough = board.held - spans
     while board.held > enough and board.first_open >= 0:
         t = board.first_open
         if not _has_room(store, traces[t].size):

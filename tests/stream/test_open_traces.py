@@ -123,6 +123,34 @@ def test_many_traces_in_any_order_outgrow_all_arrays(seed: int, spans_per_record
     assert found.states == expected.states
 
 
+@pytest.mark.parametrize("kind", [Assembler, OpenTraces])
+def test_a_partition_that_is_new_to_a_full_worker_takes_its_room_from_what_others_remember(
+    kind: Callable[..., Assembler | OpenTraces],
+) -> None:
+    budget = SpanBudget(100)
+    shared = () if kind is Assembler else (SpanSources(),)
+    first, second, new = (kind(LIMITS, budget, *shared) for _ in range(3))
+    for number, old in enumerate((first, second)):
+        old.add([Arrived([span(trace=50 * number + k) for k in range(1, 46)], 0, (1 + number) * SECOND)])
+        assert len(old.advance((4 + number) * SECOND)) == 45
+    assert (budget.held, first.oldest_closed_ns, second.oldest_closed_ns) == (90, 4 * SECOND, 5 * SECOND)
+    records = [Arrived([span(trace=k), span(trace=k)], k, 6 * SECOND) for k in range(200, 220)]
+    assert not new.add(records)
+    assert (new.open_traces, new.counts.shed_traces, budget.held) == (20, 0, 100)
+    # What has been remembered for the longest time goes first, whoever remembers it; then the other.
+    assert (first.counts.forgotten_early, second.counts.forgotten_early) == (30, 0)
+    assert not new.add([Arrived([span(trace=300 + k) for k in range(50)], 0, 6 * SECOND)])
+    assert first.oldest_closed_ns is None and second.counts.forgotten_early == 35
+    # Nothing else is to be had: what is open closes early, and is not remembered.
+    assert [one.shed for one in new.add([Arrived([span(trace=400 + k) for k in range(15)], 0, 6 * SECOND)])] == [
+        True
+    ] * 3
+    assert (second.oldest_closed_ns, budget.held) == (None, 99)
+    for one in (first, second, new):
+        one.drop()
+    assert (budget.held, budget.holders) == (0, [])
+
+
 def test_the_bytes_of_a_trace_that_stays_open_are_kept_apart_from_their_records() -> None:
     budget, sources = SpanBudget(1000), SpanSources()
     limits = Limits(2 * SECOND, 10 * SECOND, 600 * SECOND, 1000, SECOND)
