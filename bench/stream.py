@@ -16,7 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from functools import partial
-from itertools import count
+from itertools import count as numbers
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -35,6 +35,7 @@ from tests.services import create_topic
 from tests.stream.workload import Load, load
 from tracecore.batch_decoding import decode_together
 from tracecore.otlp import decode_spans
+from tracecore.partition import partition_of
 from tracecore.topics import Topics
 
 PARTITIONS = 4
@@ -88,18 +89,22 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
         try:
             _await(first.start(), "partitions and offsets", "analysis of traces is")
 
-            seeds = count(2)
+            seeds = numbers(2)
 
-            async def taken(workers: Sequence[ManagedProcess], topic: str = TOPICS.spans) -> tuple[float, float]:
-                return await _faust_us(workers, producer, reader, _load(spans, next(seeds)), topic)
+            async def taken(topic: str = TOPICS.spans) -> tuple[float, float]:
+                return await _faust_us(first, producer, reader, _load(spans, next(seeds)), topic)
 
-            # Memory that is touched for the first time is paid for once, not by every three hundred thousand spans.
-            await taken([first])
+            async def shared(*workers: ManagedProcess) -> float:
+                # As much for each: what waiting for traces to close takes is the same for few and many.
+                return await _in_turn_us(workers, producer, reader, _load(spans * len(workers), next(seeds)))
+
+            # Until it is full: memory that is touched for the first time is paid for once.
+            await taken(), await taken(TOPICS.otlp_spans)
             ours, bares, more, rates = [], [], [], []
             for number in range(rounds):
-                faust, rate = await taken([first])
+                faust, rate = await taken()
                 bares.append(await _bare_us(bootstrap_servers, spans))
-                routed, _ = await taken([first], TOPICS.otlp_spans)
+                routed, _ = await taken(TOPICS.otlp_spans)
                 print(f"round {number + 1}: {faust:.3g} us a span, bare {bares[-1]:.3g}, with the router {routed:.3g}")
                 ours.append(faust)
                 more.append(routed - faust)
@@ -123,16 +128,15 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
                 )
             )
             # The machine is not the same an hour long: of one worker by itself it is asked before and after.
-            one = [(await taken([first]))[0]]
+            one = [await shared(first)]
             _await(second.start(), "partitions and offsets", "analysis of traces is")
             await asyncio.sleep(SETTLED_S)
-            await taken([first, second])
-            two = [(await taken([first, second]))[0] for _ in range(rounds)]
+            await shared(first, second), await shared(first, second)
+            two = [await shared(first, second) for _ in range(rounds)]
             second.stop(grace_s=20)
             await asyncio.sleep(SETTLED_S)
-            one += [(await taken([first]))[0] for _ in range(2)]
+            one += [await shared(first) for _ in range(2)]
             print(f"one worker {_listed(one)} us a span, two {_listed(two)}")
-            # Broker and load are on the same two cores, so their time on the clock says nothing.
             tell([Figure("two workers, by their CPU", 2 * median(one) / median(two), "times one", 1.8, at_least=True)])
         finally:
             first.stop(grace_s=20)
@@ -169,27 +173,57 @@ def _load(spans: int, seed: int) -> Load:
 
 
 async def _faust_us(
-    workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load, topic: str
+    worker: ManagedProcess, producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load, topic: str
 ) -> tuple[float, float]:
-    """CPU microseconds a span of workers that get everything at once; and spans a second they could be given."""
+    """CPU microseconds a span of a worker that gets everything at once; and spans a second it could be given."""
     spans = sum(work.spans_of.values())
-    # A worker that is faster than the producer would be measured at what waking up costs.
+    await _fill_before([worker], producer, work, topic)
+    before, begun = _cpu_s(worker), time.monotonic()
+    os.kill(worker.pid, signal.SIGCONT)
+    missing = {trace_id.hex().encode() for trace_id in work.spans_of}
+    while missing:
+        worker.raise_if_ended()
+        for records in (await reader.getmany(timeout_ms=200)).values():
+            missing.difference_update(record.key for record in records)
+    # The last trace closes two seconds after its last span: these were not work.
+    return (_cpu_s(worker) - before) / spans * 1e6, spans / (time.monotonic() - begun - 2)
+
+
+async def _in_turn_us(
+    workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load
+) -> float:
+    """CPU microseconds a span of workers that share the partitions, each while the others are stopped.
+
+    Side by side they would share two cores with broker and load, and what they take together would tell of that.
+    """
+    await _fill_before(workers, producer, work, TOPICS.spans)
+    missing: dict[int, set[bytes]] = {partition: set() for partition in range(PARTITIONS)}
+    for trace_id in work.spans_of:
+        missing[partition_of(trace_id, PARTITIONS)].add(trace_id.hex().encode())
+    used_s = 0.0
+    for worker in workers:
+        before_s = _cpu_s(worker)
+        os.kill(worker.pid, signal.SIGCONT)
+        its: set[int] = set()
+        while len(its) < PARTITIONS // len(workers) or any(missing[partition] for partition in its):
+            worker.raise_if_ended()
+            for at, records in (await reader.getmany(timeout_ms=200)).items():
+                its.add(at.partition)
+                missing[at.partition].difference_update(record.key for record in records)
+        used_s += _cpu_s(worker) - before_s
+        os.kill(worker.pid, signal.SIGSTOP)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGCONT)
+    return used_s / sum(work.spans_of.values()) * 1e6
+
+
+async def _fill_before(workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, work: Load, topic: str) -> None:
+    """Stop workers and fill the topic: who is faster than the producer would be measured at what waking up costs."""
     for worker in workers:
         os.kill(worker.pid, signal.SIGSTOP)
     for partition, value in work.records:
         await producer.send(topic, value, partition=partition)
     await producer.flush()
-    before, begun = sum(map(_cpu_s, workers)), time.monotonic()
-    for worker in workers:
-        os.kill(worker.pid, signal.SIGCONT)
-    missing = {trace_id.hex().encode() for trace_id in work.spans_of}
-    while missing:
-        for worker in workers:
-            worker.raise_if_ended()
-        for records in (await reader.getmany(timeout_ms=200)).values():
-            missing.difference_update(record.key for record in records)
-    # The last trace closes two seconds after its last span: these were not work.
-    return (sum(map(_cpu_s, workers)) - before) / spans * 1e6, spans / (time.monotonic() - begun - 2)
 
 
 async def _bare_us(bootstrap_servers: str, spans: int) -> float:

@@ -13,6 +13,7 @@ from stream.settings import StreamSettings
 from stream.topic_creation import create_topics, partitions_of
 from stream.watchdog import watch
 from tracecore.errors import TracewatchError
+from tracecore.freed_memory import keep_freed_memory
 from tracecore.logs import start_logging
 from tracecore.settings import KafkaSettings, LogSettings, RedactionSettings, read
 
@@ -37,6 +38,7 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    keep_freed_memory()
     watch(app)
     warm_up_beside()
     faust.Worker(app, loglevel="INFO", quiet=True, override_logging=False).execute_from_commandline()

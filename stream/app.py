@@ -51,6 +51,8 @@ def create_app(kafka: KafkaSettings, settings: StreamSettings, partitions: int) 
         # Held spans must not hold up a rebalance or a stop; large buffers, for a rebalance clears them.
         stream_wait_empty=False,
         stream_buffer_maxsize=4096,
+        # Of each partition. Fetches cost by their number, and what is fetched of few partitions is soon read.
+        consumer_max_fetch_size=2 * 1024 * 1024,
         broker_commit_interval=settings.commit_interval_s,
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
