@@ -16,7 +16,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from functools import partial
-from itertools import count as numbers
+from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -89,7 +89,7 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
         try:
             _await(first.start(), "partitions and offsets", "analysis of traces is")
 
-            seeds = numbers(2)
+            seeds = count(2)
 
             async def taken(topic: str = TOPICS.spans) -> tuple[float, float]:
                 return await _faust_us(first, producer, reader, _load(spans, next(seeds)), topic)

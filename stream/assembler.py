@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
+from weakref import ref
 
 from tracecore.analysis import Gathered
 from tracecore.closed_trace import CloseReason
@@ -93,7 +94,13 @@ class SpanBudget:
 
     limit: int
     held: int = 0
-    holders: list[SpanHolder] = field(default_factory=list)
+    # In the order in which they came. Weak: some are given up without a word, and hold nothing.
+    _holders: list[ref[SpanHolder]] = field(default_factory=list)
+
+    def join(self, holder: SpanHolder) -> None:
+        """Count on what it remembers, as long as it lives."""
+        self._holders = [one for one in self._holders if one() is not None]
+        self._holders.append(ref(holder))
 
     def make_room(self, spans: int) -> bool:
         """Have closed traces forgotten, of all partitions the oldest first; True if so many more may be held then.
@@ -101,15 +108,16 @@ class SpanBudget:
         Oldest to the second. A partition that is new to a worker must not pay for what its others remember.
         """
         while (excess := self.held + spans - self.limit) > 0:
-            remembering = [
+            living = [holder for one in self._holders if (holder := one()) is not None]
+            remembering = sorted(
                 (closed_ns, place)
-                for place, holder in enumerate(self.holders)
+                for place, holder in enumerate(living)
                 if (closed_ns := holder.oldest_closed_ns) is not None
-            ]
+            )
             if not remembering:
                 return False
-            (_, first), *others = sorted(remembering)
-            self.holders[first].forget(excess, others[0][0] + _SECOND_NS if others else _END_OF_TIME_NS)
+            (_, first), *others = remembering
+            living[first].forget(excess, others[0][0] + _SECOND_NS if others else _END_OF_TIME_NS)
         return True
 
 
@@ -191,7 +199,7 @@ class Assembler:
         self._opened = 0
         self._now_ns = 0
         self.counts = Counts()
-        budget.holders.append(self)
+        budget.join(self)
 
     @property
     def open_traces(self) -> int:
@@ -295,7 +303,6 @@ class Assembler:
         """Give the worker's budget back; this assembler is not used any more."""
         for trace in [*self._open.values(), *(trace for _, trace in self._recent.values())]:
             self._budget.held -= len(trace.spans)
-        self._budget.holders.remove(self)
         self._open.clear()
         self._recent.clear()
         self._timers.clear()

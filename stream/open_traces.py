@@ -56,7 +56,7 @@ class OpenTraces:
             closed_traces=np.zeros(_FIRST_ROWS, CLOSED_TRACE),
             closed_spans=np.zeros(_FIRST_ROWS, HELD_SPAN),
         )
-        budget.holders.append(self)
+        budget.join(self)
 
     @property
     def open_traces(self) -> int:
@@ -147,7 +147,6 @@ class OpenTraces:
 
     def drop(self) -> None:
         """Give the worker's budget back; this assembler is not used any more."""
-        self._budget.holders.remove(self)
         held = int(self._board["held"][0])
         trace_rows.drop(self._store, self._sources.uses)
         self._budget.held -= held

@@ -102,8 +102,6 @@ class Source:
         """The first record came: its time counts, not what was guessed."""
         self.is_guess = False
         self.told_ns = 0
-        for pipeline in self.pipelines.values():
-            pipeline.assembler.drop()
         self.pipelines.clear()
 
 
