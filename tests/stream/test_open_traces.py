@@ -109,7 +109,7 @@ def test_columns_or_spans_close_the_same_traces(
     assert found.states == expected.states
 
 
-@settings(max_examples=30)  # each is four hundred traces, twice
+@settings(max_examples=12)  # each is four hundred traces, twice, and takes a second
 @given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([1, 7]))
 def test_many_traces_in_any_order_outgrow_all_arrays(seed: int, spans_per_record: int, at_once: int) -> None:
     # Fewer slots than rows, many times over; rows that are given back in another order than they were taken.
