@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-#: How many pages a process touches for the first time while it takes and frees eight megabytes a hundred times.
+#: How many pages a process touches for the first time while it takes and frees seven megabytes a hundred times.
 PAGES = """
 import resource
 {before}
