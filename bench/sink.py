@@ -1,9 +1,10 @@
 """The sink's rows a second and CPU a row beside server-side COPY of a prepared file into the same tables.
 
 topic -> python -m sink -> PostgreSQL, one sink and two, interleaved with COPY FROM a file on the server, into the same
-tables with the same indexes; medians. The sinks are started behind a lock on ``sink_offsets`` and the clock runs from
-when it is let go: what counts is their work, not their start. COPY keeps one core busy, two sinks and their sessions
-two: what others take of a small machine costs the sinks alone, so it is printed beside them.
+tables with the same indexes; medians. Twice: a record is a trace, and what it costs is shared by fifteen rows, or by a
+hundred. The sinks are started behind a lock on ``sink_offsets`` and the clock runs from when it is let go: what counts
+is their work, not their start. COPY keeps one core busy, two sinks and their sessions two: what others take of a small
+machine costs the sinks alone, so it is printed beside them.
 """
 
 import argparse
@@ -37,7 +38,8 @@ from tracecore.topics import Topics
 from tracecore.wire import encode_trace
 
 PARTITIONS = 4
-SPANS_PER_TRACE = 15
+#: Spans a trace: a usual one; and as many as a record has in the other benches.
+SHAPES = (15, 100)
 ROOT = Path(__file__).resolve().parents[1]
 #: Of COPY's rows a second, for one sink and for two: what history is held to, and the goal for many sinks beside it.
 MINIMA_ONE, MINIMA_TWO = (0.5,), (0.85, 0.9)
@@ -63,20 +65,22 @@ class Run(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench sink", description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--traces", type=int, default=24_000, help="traces of 15 spans (24000): much beside the last batch, which waits"
+        "--spans", type=int, default=360_000, help="spans, a row each (360000): much beside the last batch, which waits"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts (3)")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        postgres = stack.enter_context(EmbeddedPostgres(log_path=Path(folder) / "postgres.log"))
-        services.migrate(postgres.url)
-        kafka = stack.enter_context(ApacheKafka(log_path=Path(folder) / "kafka.log"))
-        measure(postgres.url, kafka.bootstrap_servers, Path(folder), chosen.traces, chosen.rounds)
+    for shape in SHAPES:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            postgres = stack.enter_context(EmbeddedPostgres(log_path=Path(folder) / "postgres.log"))
+            services.migrate(postgres.url)
+            kafka = stack.enter_context(ApacheKafka(log_path=Path(folder) / "kafka.log"))
+            measure(postgres.url, kafka.bootstrap_servers, Path(folder), chosen.spans, shape, chosen.rounds)
 
 
-def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: int) -> None:
-    """Print rows a second of the sink and of COPY, interleaved."""
-    traces = [realistic_trace(number, SPANS_PER_TRACE) for number in range(count)]
+def measure(url: str, bootstrap_servers: str, folder: Path, wanted: int, shape: int, rounds: int) -> None:
+    """Print rows a second of the sink and of COPY, interleaved, of as many spans as are ``wanted``."""
+    count = wanted // shape
+    traces = [realistic_trace(number, shape) for number in range(count)]
     encoder = RowEncoder()
     rows = [encoder.rows_of(trace, b"") for trace in traces]
     spans = sum(len(each.span_rows) for each in rows)
@@ -125,8 +129,14 @@ def measure(url: str, bootstrap_servers: str, folder: Path, count: int, rounds: 
         if minima:
             tell(
                 (
-                    Figure(f"{name}, rows a second", copy_s / took_s, "of COPY's", minima[0], at_least=True),
-                    Figure(f"{name}, our CPU", ours_s / spans * 1e6, "us a row", MAXIMA_CPU_US[0]),
+                    Figure(
+                        f"{name}, traces of {shape}, rows a second",
+                        copy_s / took_s,
+                        "of COPY's",
+                        minima[0],
+                        at_least=True,
+                    ),
+                    Figure(f"{name}, traces of {shape}, our CPU", ours_s / spans * 1e6, "us a row", MAXIMA_CPU_US[0]),
                 )
             )
 

@@ -254,7 +254,8 @@ class _Memory:
         """
         whole = self._spare.pop() if self._spare else _NOTHING
         if whole.size < size:
-            whole = np.empty(size, np.uint8)
+            # A power of two: no batch after it is likely to be too large. What is not written takes no memory.
+            whole = np.empty(1 << size.bit_length(), np.uint8)
         array = whole[:size]
         weakref.finalize(array, self._spare.append, whole)
         return array

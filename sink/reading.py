@@ -41,7 +41,7 @@ OPTIONS: Mapping[str, str | int | bool] = {
     "fetch.wait.max.ms": 100,
     "fetch.max.bytes": 4 * 1024 * 1024,
     "max.partition.fetch.bytes": 2 * 1024 * 1024,
-    # What is read ahead: two batches of the default, whatever the number of partitions.
+    # What is read ahead: a batch of the default, whatever the number of partitions.
     "queued.max.messages.kbytes": 16 * 1024,
     # Kafka is asked again so soon after that much was there. By default a second later: many batches.
     "fetch.queue.backoff.ms": 10,

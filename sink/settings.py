@@ -14,9 +14,9 @@ class SinkSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRACEWATCH_SINK_", frozen=True)
 
     group_id: str = Field("tracewatch-sink", min_length=1, description="Consumer group; more sinks share the work.")
-    batch_rows: int = Field(5000, ge=1, le=200_000, description="Spans, windows and alerts that a batch holds.")
+    batch_rows: int = Field(10_000, ge=1, le=200_000, description="Spans, windows and alerts that a batch holds.")
     batch_bytes: int = Field(
-        8 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Bytes of records that a batch holds."
+        16 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024, description="Bytes of records that a batch holds."
     )
     flush_after_s: float = Field(0.2, ge=0, le=60, description="A batch is stored at this age, however small it is.")
     compiled: Literal["under_load", "always", "never"] = Field(
