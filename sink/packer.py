@@ -129,7 +129,7 @@ class Packer:
         self._scopes: _Table[Scope] = _Table(
             _scope_decoder.decode, lambda one: redaction.masked_scope(one.raw) == one.raw, self._encoder.id_of
         )
-        self._memory, self._memory_of_traces = _Memory(), _Memory()
+        self._memory_of_records, self._memory_of_spans, self._memory_of_traces = _Memory(), _Memory(), _Memory()
         self._keys: _Table[str] = _Table(bytes.decode, lambda key: not redaction.is_secret(key), _is_json_as_it_is)
         # All of it, or the first batch would wait for the rest.
         rows = self.pack([])
@@ -140,15 +140,15 @@ class Packer:
 
     def pack(self, values: Sequence[bytes]) -> Rows:
         """The rows of those of these records that are not left to the reference."""
-        # Arrays that may be written, all of them, although none of these is: the code is compiled for one type alone.
-        joined = bytearray().join([*values, k.PADDING])
-        records = np.frombuffer(joined, np.uint8)
+        sizes = list(map(len, values))
         bounds = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=bounds[1:])
+        np.cumsum(sizes, out=bounds[1:])
+        records = self._joined(values, sizes)
+        joined = records.data
         digests = digests_of(values)
-        longest = max(map(len, values), default=0)
+        longest = max(sizes, default=0)
         table = np.zeros((len(values), k.COLUMNS), np.int64)
-        spans = self._memory.bytes_of(3 * len(joined) + k.JSON_GROWTH * longest)
+        spans = self._memory_of_spans.bytes_of(3 * len(joined) + k.JSON_GROWTH * longest)
         # The kernel asks whether there is room for what stands before a record's spans; what stands after them, a
         # rule's and a replay's name, has its room behind the end.
         size = 2 * len(joined) + k.JSON_GROWTH * longest + k.ROW_BYTES
@@ -163,6 +163,7 @@ class Packer:
             odds, failed, unknown = k.pack(
                 records,
                 bounds,
+                # An array that may be written, as all are, although it is not: the code is compiled for one type.
                 np.frombuffer(bytearray().join(digests), np.uint8),
                 self._resources.arrays,
                 self._scopes.arrays,
@@ -192,11 +193,21 @@ class Packer:
             self._add_odd_and_errors(rows, number, joined, values[number], oddities, placed)
         return rows
 
+    def _joined(self, values: Sequence[bytes], sizes: Sequence[int]) -> Bytes:
+        """Records one after another, and the padding."""
+        array = self._memory_of_records.bytes_of(sum(sizes) + len(k.PADDING))
+        joined, at = array.data, 0
+        for value, size in zip(values, sizes, strict=True):
+            joined[at : at + size] = value
+            at += size
+        joined[at:] = k.PADDING
+        return array
+
     def _add_odd_and_errors(
         self,
         rows: Rows,
         number: int,
-        joined: bytearray,
+        joined: memoryview,
         value: bytes,
         oddities: list[list[int]],
         placed: list[tuple[int, ErrorSpan]],
@@ -215,7 +226,7 @@ class Packer:
             rows.failed[number] = trace_id_in(value), tuple(error for _, error in found)
 
     def _with_odd_spans(
-        self, joined: bytearray, value: bytes, spans: memoryview, row: list[int], oddities: list[list[int]]
+        self, joined: memoryview, value: bytes, spans: memoryview, row: list[int], oddities: list[list[int]]
     ) -> tuple[list[bytes | memoryview], list[tuple[int, ErrorSpan]]] | None:
         """The rows of a trace whose odd spans the reference makes, and the errors among these by their places.
 
@@ -359,15 +370,15 @@ def _trace_of(trace_id: bytes, head: Head, spans: tuple[TracedSpan, ...]) -> Clo
     )
 
 
-def _error_of(joined: bytearray, spans: memoryview, row: list[int]) -> ErrorSpan:
+def _error_of(joined: memoryview, spans: memoryview, row: list[int]) -> ErrorSpan:
     """An error span, from where its texts stand in the records, and its type among the rows."""
     id_at, service, service_end, name, name_end, message, message_end, kind, kind_end, start_ns, is_origin = row
     return ErrorSpan(
         bytes(joined[id_at : id_at + 8]),
-        joined[service:service_end].decode(),
-        joined[name:name_end].decode(),
+        str(joined[service:service_end], "utf-8"),
+        str(joined[name:name_end], "utf-8"),
         str(spans[kind:kind_end], "utf-8"),
-        joined[message:message_end].decode(),
+        str(joined[message:message_end], "utf-8"),
         start_ns,
         bool(is_origin),
     )
