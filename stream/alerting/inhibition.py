@@ -8,6 +8,10 @@ from tracecore.finding import FindingKind
 #: How long a service's evidence is held back while a cause fires that names it: its own explanation may still come.
 HOLD_NS = 10 * 1_000_000_000
 
+#: For how long after it was last seen a cause explains slow spans, which are told as they happen: it fires a while
+#: longer than it lasts. What lasts is seen every ten seconds, and up to twenty late.
+LASTS_NS = 30 * 1_000_000_000
+
 #: What a firing alert of a kind explains in the services it impacts.
 EXPLAINS: dict[str, tuple[FindingKind, ...]] = {
     "error": ("error", "error_rate"),
@@ -18,7 +22,7 @@ EXPLAINS: dict[str, tuple[FindingKind, ...]] = {
 
 def inhibitor(target: Episode, episodes: Iterable[Episode]) -> Episode | None:
     """The firing episode that explains ``target``, the oldest if several do; None if it speaks for itself."""
-    service, kind = target.labels["service"], target.labels["kind"]
+    service = target.labels["service"]
     found = [
         episode
         for episode in episodes
@@ -26,7 +30,7 @@ def inhibitor(target: Episode, episodes: Iterable[Episode]) -> Episode | None:
         and episode is not target
         and episode.labels["service"] != service
         and service in episode.impacted
-        and kind in EXPLAINS.get(episode.labels["kind"], ())
+        and _explains(episode, target)
     ]
     return min(found, key=lambda episode: (episode.starts_at_ns, episode.fingerprint), default=None)
 
@@ -36,3 +40,10 @@ def is_held_back(target: Episode, episodes: Iterable[Episode], now_ns: int) -> b
     if inhibitor(target, episodes) is None:
         return False
     return target.labels["kind"] != "error" or now_ns - target.first_arrival_ns < HOLD_NS
+
+
+def _explains(cause: Episode, target: Episode) -> bool:
+    kind = target.labels["kind"]
+    if kind not in EXPLAINS.get(cause.labels["kind"], ()):
+        return False
+    return kind != "slow_span" or target.last_arrival_ns - cause.last_arrival_ns < LASTS_NS

@@ -159,6 +159,17 @@ def test_service_that_suffers_is_held_down_while_its_cause_fires_and_speaks_when
     assert [event.service for event in alerting.on_tick(32 * SECOND_NS, 0)] == ["checkout"], "nothing explained it"
 
 
+def test_cause_that_is_over_but_still_fires_explains_no_slow_span() -> None:
+    shift = AlertRule("LatencyShift", ("latency_shift",), "warning", resolve_after_ns=300 * SECOND_NS)
+    slow = AlertRule("SlowSpans", ("slow_span",), "warning", min_count=2)
+    alerting = Alerting([shift, slow])
+    (cause,) = alerting.on_finding(finding(10, "payment", kind="latency_shift", impacted=("checkout",)), 0)
+    assert cause.status == "firing"
+    assert [alerting.on_finding(finding(at_s, "checkout", kind="slow_span"), 0) for at_s in (20, 39)] == [[], []]
+    (alert,) = alerting.on_finding(finding(41, "checkout", kind="slow_span"), 0)
+    assert (alert.status, alert.service) == ("firing", "checkout")
+
+
 def test_rule_that_is_gone_ends_what_it_began() -> None:
     alerting = Alerting([RULE])
     alerting.on_finding(finding(1), 0)
