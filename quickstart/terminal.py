@@ -129,7 +129,7 @@ class Terminal:
                 state,
                 (f"{labels.get('severity', ''):<9}", state[1]),
                 (service, "bold"),
-                f" {summary.removeprefix(service).lstrip()}",
+                f" {summary.removeprefix(service).lstrip(': ')}",
                 (f"  trace {trace_ids[-1][:TRACE_ID_SHOWN]}" if trace_ids else "", "dim"),
                 (f"  after {delay_ns / 1e6:.0f} ms" if delay_ns is not None else "", "dim cyan"),
             )

@@ -15,7 +15,8 @@ from tracecore.finding import Finding
 MAX_SAMPLES = 5
 #: Pieces of evidence held while an episode is pending.
 MAX_RECENT = 256
-
+#: What is said of a slow span, by the part of it that is: its own time, or the way to it.
+SLOW_PARTS = {"self_time": "slow span", "gap": "slow to reach"}
 
 #: Where a finding stands in its topic: offset, and number within the record. Empty where there is no order to rest on.
 Place = tuple[()] | tuple[int, int]
@@ -134,7 +135,7 @@ class Episode:
     def _annotations(self) -> dict[str, str]:
         labels = self.labels
         where = f"{labels['service']} {labels['operation']}".rstrip()
-        what = labels.get("error_type") or labels["kind"].replace("_", " ")
+        what = labels.get("error_type") or SLOW_PARTS.get(labels.get("part", "")) or labels["kind"].replace("_", " ")
         annotations = {"summary": f"{where}: {what}", "description": self.message or f"{what} in {where}"}
         if self.is_new:
             annotations["new"] = "never seen before"

@@ -170,6 +170,15 @@ def test_cause_that_is_over_but_still_fires_explains_no_slow_span() -> None:
     assert (alert.status, alert.service) == ("firing", "checkout")
 
 
+def test_summary_says_whether_a_span_is_slow_or_the_way_to_it() -> None:
+    alerting = Alerting([AlertRule("Slow", ("slow_span",), "warning")])
+    summaries = []
+    for part in ("self_time", "gap"):
+        (alert,) = alerting.on_finding(finding(1, kind="slow_span", labels={"part": part}), 0)
+        summaries.append(alert.annotations["summary"])
+    assert summaries == ["cart op: slow span", "cart op: slow to reach"]
+
+
 def test_rule_that_is_gone_ends_what_it_began() -> None:
     alerting = Alerting([RULE])
     alerting.on_finding(finding(1), 0)
