@@ -224,6 +224,14 @@ def test_rows_stay_as_they_are_while_others_are_made(packing: Any) -> None:
     assert rows == made and len(kept) == 5
 
 
+def test_a_batch_tells_the_same_while_others_are_made(packing: Any) -> None:
+    (value,) = encode_trace(trace_of(checkout_trace(1)))
+    batch = packing.pack([value])
+    kept = [packing.pack(encode_trace(trace_of(checkout_trace(2 + number)))) for number in range(5)]
+    assert_alike(batch, 0, reference_of(value))
+    assert len(kept) == 5
+
+
 def test_a_character_is_escaped_wherever_in_a_text_it_stands(packing: Any) -> None:
     for place in range(20):
         texts = ("x" * place + chr(code) + "y" * (19 - place) for code in range(1, 256))
