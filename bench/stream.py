@@ -92,11 +92,12 @@ async def _through_kafka(bootstrap_servers: str, folder: Path, spans: int, paced
             seeds = count(2)
 
             async def taken(topic: str = TOPICS.spans) -> tuple[float, float]:
-                return await _faust_us(first, producer, reader, _load(spans, next(seeds)), topic)
+                return await _taken_us([first], producer, reader, _load(spans, next(seeds)), topic)
 
             async def shared(*workers: ManagedProcess) -> float:
                 # As much for each: what waiting for traces to close takes is the same for few and many.
-                return await _in_turn_us(workers, producer, reader, _load(spans * len(workers), next(seeds)))
+                work = _load(spans * len(workers), next(seeds))
+                return (await _taken_us(workers, producer, reader, work, TOPICS.spans))[0]
 
             # Until it is full: memory that is touched for the first time is paid for once.
             await taken(), await taken(TOPICS.otlp_spans)
@@ -172,37 +173,26 @@ def _load(spans: int, seed: int) -> Load:
     )
 
 
-async def _faust_us(
-    worker: ManagedProcess, producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load, topic: str
+async def _taken_us(
+    workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load, topic: str
 ) -> tuple[float, float]:
-    """CPU microseconds a span of a worker that gets everything at once; and spans a second it could be given."""
-    spans = sum(work.spans_of.values())
-    await _fill_before([worker], producer, work, topic)
-    before, begun = _cpu_s(worker), time.monotonic()
-    os.kill(worker.pid, signal.SIGCONT)
-    missing = {trace_id.hex().encode() for trace_id in work.spans_of}
-    while missing:
-        worker.raise_if_ended()
-        for records in (await reader.getmany(timeout_ms=200)).values():
-            missing.difference_update(record.key for record in records)
-    # The last trace closes two seconds after its last span: these were not work.
-    return (_cpu_s(worker) - before) / spans * 1e6, spans / (time.monotonic() - begun - 2)
+    """CPU microseconds a span of workers that share the partitions, each while the others are stopped; and spans a
+    second they could be given.
 
-
-async def _in_turn_us(
-    workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, reader: AIOKafkaConsumer, work: Load
-) -> float:
-    """CPU microseconds a span of workers that share the partitions, each while the others are stopped.
-
-    Side by side they would share two cores with broker and load, and what they take together would tell of that.
+    Side by side they would share two cores with broker and load, and what they take together would tell of that. They
+    get everything at once: who is faster than the producer would be measured at what waking up costs.
     """
-    await _fill_before(workers, producer, work, TOPICS.spans)
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGSTOP)
+    for partition, value in work.records:
+        await producer.send(topic, value, partition=partition)
+    await producer.flush()
     missing: dict[int, set[bytes]] = {partition: set() for partition in range(PARTITIONS)}
     for trace_id in work.spans_of:
         missing[partition_of(trace_id, PARTITIONS)].add(trace_id.hex().encode())
-    used_s = 0.0
+    used_s = took_s = 0.0
     for worker in workers:
-        before_s = _cpu_s(worker)
+        before_s, begun_s = _cpu_s(worker), time.monotonic()
         os.kill(worker.pid, signal.SIGCONT)
         its: set[int] = set()
         while len(its) < PARTITIONS // len(workers) or any(missing[partition] for partition in its):
@@ -211,19 +201,13 @@ async def _in_turn_us(
                 its.add(at.partition)
                 missing[at.partition].difference_update(record.key for record in records)
         used_s += _cpu_s(worker) - before_s
+        # The last trace closes two seconds after its last span: these were not work.
+        took_s += time.monotonic() - begun_s - 2
         os.kill(worker.pid, signal.SIGSTOP)
     for worker in workers:
         os.kill(worker.pid, signal.SIGCONT)
-    return used_s / sum(work.spans_of.values()) * 1e6
-
-
-async def _fill_before(workers: Sequence[ManagedProcess], producer: AIOKafkaProducer, work: Load, topic: str) -> None:
-    """Stop workers and fill the topic: who is faster than the producer would be measured at what waking up costs."""
-    for worker in workers:
-        os.kill(worker.pid, signal.SIGSTOP)
-    for partition, value in work.records:
-        await producer.send(topic, value, partition=partition)
-    await producer.flush()
+    spans = sum(work.spans_of.values())
+    return used_s / spans * 1e6, spans / took_s
 
 
 async def _bare_us(bootstrap_servers: str, spans: int) -> float:
